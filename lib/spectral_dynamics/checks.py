@@ -1,0 +1,107 @@
+"""The ledger: which executed check stands behind which numbered equation.
+
+A chapter calls `check` under an equation; the line it prints is stored with the notebook. `ledger` reads the
+stored lines back, `numbered_equations` the labels, and a test fails when an equation has no check.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sympy
+
+KINDS = {
+    "symbolic": "symbolic identity",
+    "library": "agreement with the library",
+    "limit": "limit",
+    "numerical": "independent numerical evaluation",
+    "simulation": "simulation",
+}
+
+_LINE = re.compile(
+    r"^✓ (?P<label>\S+) \| (?P<kind>[a-z]+) \| (?P<error>\S+) <= (?P<tolerance>\S+?)(?: \| (?P<because>.*))?$",
+    re.M,
+)
+_DOLLAR_LABEL = re.compile(r"^\$\$\s*\((?P<label>[\w-]+)\)\s*$", re.M)
+_DIRECTIVE_LABEL = re.compile(r"```\{math\}[^`]*?:label:\s*(?P<label>[\w-]+)", re.S)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One executed check: the equation's `label`, its `kind`, the measured `error` and the `tolerance`."""
+
+    label: str
+    kind: str
+    error: float
+    tolerance: float
+    because: str = ""
+
+    def __str__(self) -> str:
+        line = f"✓ {self.label} | {self.kind} | {self.error:.1e} <= {self.tolerance:.1e}"
+        return f"{line} | {self.because}" if self.because else line
+
+
+def check(label: str, kind: str, error, tolerance: float = 0.0, because: str = "") -> None:
+    """Assert that `error` vanishes within `tolerance` and print the line that enters the ledger.
+
+    `label`: the numbered equation that is checked. `kind`: a key of `KINDS`. `error`: for a "symbolic" check a
+    SymPy expression (or matrix, or list of them) that must simplify to zero; otherwise a number or an array,
+    of which the largest modulus counts. `tolerance`: in the units of `error`; `because` says where it comes
+    from (rounding, Monte Carlo, 1/N) and is required when it is not zero.
+    Raises ValueError on misuse and AssertionError, with the measured error, when the check fails.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if tolerance < 0 or (tolerance > 0 and not because):
+        raise ValueError("tolerance must be at least 0, and a tolerance above 0 needs a reason in `because`")
+    size = _symbolic_size(error) if kind == "symbolic" else _numerical_size(error)
+    if not size <= tolerance:  # written so that nan fails
+        raise AssertionError(f"{label}: {KINDS[kind]} fails, error {size:.3g} exceeds tolerance {tolerance:.3g}")
+    print(Check(label, kind, size, float(tolerance), because))
+
+
+def _symbolic_size(error) -> float:
+    """0 when every expression simplifies to zero, else infinity; the leftovers are named."""
+    if isinstance(error, (int, float, np.ndarray)):
+        raise ValueError(f"error of a symbolic check must be a SymPy expression, got {type(error).__name__}")
+    expressions = list(error) if isinstance(error, (list, tuple, sympy.MatrixBase)) else [error]
+    if not expressions:
+        raise ValueError("error is empty, at least one expression is needed")
+    leftovers = [e for e in map(sympy.simplify, expressions) if e != 0]
+    if leftovers:
+        raise AssertionError(f"does not vanish: {leftovers[0]}")
+    return 0.0
+
+
+def _numerical_size(error) -> float:
+    values = np.abs(np.asarray(error))
+    if values.size == 0:
+        raise ValueError("error is empty, at least one number is needed")
+    return float(np.max(values))
+
+
+def numbered_equations(notebook: Path) -> list[str]:
+    """Labels of the numbered equations in a notebook's or page's text, in order of appearance."""
+    text = "\n\n".join(_markdown(Path(notebook)))
+    found = [(m.start(), m["label"]) for p in (_DOLLAR_LABEL, _DIRECTIVE_LABEL) for m in p.finditer(text)]
+    return [label for _, label in sorted(found)]
+
+
+def ledger(notebook: Path) -> list[Check]:
+    """The checks whose lines are stored in a notebook's outputs, in order of execution."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    text = "".join("".join(output.get("text", [])) for output in outputs if output["output_type"] == "stream")
+    return [
+        Check(m["label"], m["kind"], float(m["error"]), float(m["tolerance"]), m["because"] or "")
+        for m in _LINE.finditer(text)
+    ]
+
+
+def _markdown(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return [text]
+    return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]

@@ -1,0 +1,1 @@
+"""Level one: order parameters in training time."""

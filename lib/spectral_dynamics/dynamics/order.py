@@ -1,0 +1,49 @@
+"""The one thing that level one hands to level two."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import arguments
+
+
+@dataclass(frozen=True)
+class OrderParameters:
+    """A random matrix and the directions it has learned, as order parameters.
+
+        Wbar = decay Wbar(0) + (decay/sqrt(M N)) sum_{s,s'} c[s,s'] g(s) h(s')^T,   Wbar(0): M x N, variance s2/N
+
+    with `width_ratio` nu = M/N, recorded gradients g(s) in R^M, features h(s) in R^N, and
+
+        C_h = <h h^T>,  C_g = <g g^T>,  A = < d h(t)/d r(s) >,  B = < d g(t)/d u(s) > ,
+
+    all (K, K) over the record, `u(s)` the Gaussian part of `Wbar(0) h(s)`, `r(s)` that of
+    `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a square matrix (nu = 1) this is
+    Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
+    """
+
+    C_h: np.ndarray
+    C_g: np.ndarray
+    A: np.ndarray
+    B: np.ndarray
+    c: np.ndarray
+    weight_variance: float = 1.0
+    width_ratio: float = 1.0
+    decay: float = 1.0
+
+    def __post_init__(self):
+        size = arguments.array("C_h", self.C_h, ndim=2).shape[0]
+        for name in ("C_h", "C_g", "A", "B", "c"):
+            value = arguments.array(name, getattr(self, name), shape=(size, size))
+            object.__setattr__(self, name, value)
+        for name in ("C_h", "C_g"):
+            value = getattr(self, name)
+            if not np.allclose(value, value.T, rtol=0, atol=1e-8 * np.abs(value).max()):
+                raise ValueError(f"{name} must be symmetric, got one that is not")
+        arguments.number("weight_variance", self.weight_variance, above=0)
+        arguments.number("width_ratio", self.width_ratio, above=0)
+        arguments.number("decay", self.decay, above=0)
+
+    def independent(self) -> "OrderParameters":
+        """The same spikes, treated as if they knew nothing of the bulk: A = B = 0 (classical BBP)."""
+        return replace(self, A=np.zeros_like(self.A), B=np.zeros_like(self.B))

@@ -1,0 +1,19 @@
+"""What a solver raises when it cannot deliver. Nothing computed so far is lost: it is in `.partial`."""
+
+
+class ConvergenceError(RuntimeError):
+    """An iteration stopped short of its tolerance. `.partial` is the best iterate, `.residual` its true error."""
+
+    def __init__(self, message: str, partial=None, residual: float | None = None):
+        super().__init__(message)
+        self.partial = partial
+        self.residual = residual
+
+
+class DivergenceError(RuntimeError):
+    """Training ran away at `.step`; `.partial` holds everything up to there."""
+
+    def __init__(self, message: str, step: int, partial=None):
+        super().__init__(message)
+        self.step = step
+        self.partial = partial

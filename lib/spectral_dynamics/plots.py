@@ -1,0 +1,104 @@
+"""Pictures: axes in, axes out. Computes nothing."""
+
+import base64
+import html
+import io
+import json
+import string
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+# One colour, one meaning, in every chapter (Okabe-Ito, told apart by every eye).
+COLOURS = {
+    "bulk": "#b8bfc9",  # histogram of a measured bulk
+    "law": "#1b2a41",  # the law predicted for it
+    "outlier": "#d55e00",  # predicted outliers
+    "network": "#0072b2",  # what a simulation or a real network measured
+    "naive": "#cc79a7",  # the simpler theory: spikes independent of the bulk
+    "accent": "#009e73",  # anything else
+}
+
+
+def use_style() -> None:
+    """The book's matplotlib style."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.8),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "mathtext.fontset": "cm",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(
+                color=[COLOURS[k] for k in ("network", "outlier", "accent", "law", "naive")]
+            ),
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+        }
+    )
+
+
+def spectrum(ax, values, bins=60, label="measured"):
+    """Histogram of measured eigenvalues or singular values, normalised to mass one."""
+    ax.hist(np.ravel(values), bins=bins, density=True, color=COLOURS["bulk"], label=label)
+    return ax
+
+
+def law(ax, x, density, label="theory", **kwargs):
+    """A predicted density on top of a spectrum."""
+    ax.plot(x, density, **{"color": COLOURS["law"], "label": label, **kwargs})
+    return ax
+
+
+def sticks(ax, locations, height, kind="outlier", label=None):
+    """Isolated values as vertical sticks with a head; `kind` is a key of COLOURS."""
+    locations = np.ravel(locations)
+    ax.vlines(locations, 0, height, color=COLOURS[kind], linewidth=1.5)
+    ax.plot(locations, np.full(locations.size, height), "o", color=COLOURS[kind], markersize=5, label=label)
+    return ax
+
+
+class Movie:
+    """A precomputed player: `draw(frame)` redraws `figure`; the page shows the file in a frame.
+
+    Writes `movies/NAME.html` beside the running notebook: a picture, a play button and a slider, with every
+    frame inside, so that nothing is fetched. `labels` names the frames; `alt` says in words what moves;
+    `interval` is in milliseconds. Shown as the last expression of a cell.
+    """
+
+    def __init__(self, name: str, figure, draw, frames, *, labels, alt: str, interval: int = 150):
+        pictures = []
+        for frame in frames:
+            draw(frame)
+            pictures.append(_picture(figure))
+        plt.close(figure)
+        self.name, self.alt = name, alt
+        page = string.Template((Path(__file__).parent / "player.html").read_text(encoding="utf-8"))
+        path = Path("movies") / f"{name}.html"
+        path.parent.mkdir(exist_ok=True)
+        content = {"frames": json.dumps(pictures), "labels": json.dumps(list(labels)), "interval": interval}
+        path.write_text(page.substitute(content, alt=html.escape(alt), last=len(pictures) - 1), encoding="utf-8")
+        width, height = figure.get_size_inches() * figure.dpi
+        self.shape = round(width), round(height)
+
+    def _repr_html_(self) -> str:
+        width, height = self.shape
+        return (
+            f'<iframe class="movie" src="movies/{self.name}.html" title="{html.escape(self.alt)}" '
+            f'style="width:100%;max-width:{width}px;aspect-ratio:{width}/{height + 60};border:0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"Movie: {self.alt}"
+
+
+def _picture(figure) -> str:
+    """The figure as a small PNG (64 colours), as a data URI."""
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, format="png", dpi=figure.dpi)
+    Image.open(raw).convert("RGB").quantize(64).save(small, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(small.getvalue()).decode()

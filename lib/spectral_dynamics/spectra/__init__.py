@@ -1,0 +1,1 @@
+"""Level two: spectra, given order parameters. Knows nothing of training."""
