@@ -1,6 +1,10 @@
 """What is trained. A problem is frozen and validated once, at the door; theory and networks take the same one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import erf
 
 from . import arguments
 
@@ -29,3 +33,155 @@ class LeastSquares:
         arguments.number("learning_rate", self.learning_rate, above=0)
         arguments.number("ridge", self.ridge, at_least=0)
         arguments.number("noise_std", self.noise_std, at_least=0)
+
+
+# Name: (phi, its derivative). erf is the plain error function; relu's derivative at 0 is taken as 0.
+ACTIVATIONS = {
+    "tanh": (np.tanh, lambda h: 1.0 - np.tanh(h) ** 2),
+    "relu": (lambda h: np.maximum(h, 0.0), lambda h: (h > 0).astype(np.float64)),
+    "erf": (erf, lambda h: 2.0 / np.sqrt(np.pi) * np.exp(-(h**2))),
+    "linear": (lambda h: h, np.ones_like),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class MLP:
+    """A fully connected network of width N trained by gradient descent on P given samples.
+
+    With columns x_mu in R^D of data and weights W(0), w(0) i.i.d. normal with standard deviation `weight_std`,
+
+        h^1 = W^0 x/sqrt(D),  h^{l+1} = W^l phi(h^l)/sqrt(N)  (l = 1..L-1),  f_o = w_o . phi(h^L)/(gamma sqrt(N)) ,
+
+    `depth` L >= 1 counts hidden layers. Every parameter descends the batch loss sum_mu,o Delta^2/(2 |batch|),
+    Delta = y - f, at its own rate eta gamma^2, so that the function moves at rate `learning_rate` eta whatever
+    gamma is: f' = eta K Delta/|batch| with K the tangent kernel of gamma f, which is of order one. With
+    Wbar = W/sqrt(fan-in), g^l the gradient of sum_o Delta_o w_o . phi(h^L) with respect to h^l, and s a step,
+
+        Wbar^l += (c/fan-in) sum_mu g^{l+1}_mu phi(h^l_mu)^T ,  w_o += c sum_mu Delta_{o mu} phi(h^L_mu) ,
+        c = eta gamma/(sqrt(N) |batch|)      (phi(h^0) stands for x) .
+
+    `parametrization` says how gamma follows from `output_scale` gamma0:
+
+        "mup"   gamma = gamma0 sqrt(N) :  f = w . phi/(gamma0 N),        c = eta gamma0/|batch|
+        "ntk"   gamma = gamma0         :  f = w . phi/(gamma0 sqrt(N)),  c = eta gamma0/(sqrt(N) |batch|)
+
+    Both start at the same speed in function space; only the first moves its features by order one.
+
+    `inputs` (P, D); `targets` (P,) or (P, outputs), kept as (P, outputs). `activation`: a key of `ACTIVATIONS`
+    or a pair (phi, phi') of vectorized functions. `learning_rate`: a number, or an array with one entry per
+    step. `batches`: integers (steps, B), the samples of each step's batch, or None for all of them at every
+    step. Arrays are copied and cannot be written to. Raises ValueError.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    depth: int = 2
+    activation: str | tuple[Callable, Callable] = "tanh"
+    output_scale: float = 1.0
+    parametrization: str = "mup"
+    learning_rate: float | np.ndarray = 0.1
+    weight_std: float = 1.0
+    batches: np.ndarray | None = None
+
+    def __post_init__(self):
+        inputs = _frozen(arguments.array("inputs", self.inputs, ndim=2))
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "targets", _targets(self.targets, len(inputs)))
+        arguments.whole("depth", self.depth, at_least=1)
+        _activation(self.activation)
+        arguments.number("output_scale", self.output_scale, above=0)
+        arguments.one_of("parametrization", self.parametrization, ("mup", "ntk"))
+        object.__setattr__(self, "learning_rate", _learning_rate(self.learning_rate))
+        arguments.number("weight_std", self.weight_std, above=0)
+        if self.batches is not None:
+            object.__setattr__(self, "batches", _batches(self.batches, len(inputs)))
+
+    @property
+    def samples(self) -> int:
+        """P."""
+        return self.inputs.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the network has."""
+        return self.targets.shape[1]
+
+    @property
+    def phi(self) -> Callable:
+        """The activation."""
+        return _activation(self.activation)[0]
+
+    @property
+    def phi_prime(self) -> Callable:
+        """Its derivative."""
+        return _activation(self.activation)[1]
+
+    def scale(self, width: int) -> float:
+        """gamma/sqrt(N): f = w . phi/(scale N) and c = eta scale/|batch|. gamma0 in muP at every width."""
+        return self.output_scale if self.parametrization == "mup" else self.output_scale / np.sqrt(width)
+
+    def rates(self, steps: int) -> np.ndarray:
+        """The learning rate of each of `steps` steps. Raises ValueError when the schedule is too short."""
+        if np.ndim(self.learning_rate) == 0:
+            return np.full(steps, self.learning_rate)
+        if len(self.learning_rate) < steps:
+            raise ValueError(f"learning_rate has {len(self.learning_rate)} entries, {steps} steps need as many")
+        return self.learning_rate[:steps]
+
+    def batch(self, step: int) -> np.ndarray:
+        """Sample indices of the batch of one step. Raises ValueError beyond the last batch given."""
+        if self.batches is None:
+            return np.arange(self.samples)
+        if step >= len(self.batches):
+            raise ValueError(f"batches has {len(self.batches)} rows, step {step} needs at least {step + 1}")
+        return self.batches[step]
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    copy = np.array(array)
+    copy.setflags(write=False)
+    return copy
+
+
+def _targets(targets, samples: int) -> np.ndarray:
+    if np.ndim(targets) == 1:
+        return _frozen(arguments.array("targets", targets, shape=(samples,))[:, None])
+    return _frozen(arguments.array("targets", targets, shape=(samples, None)))
+
+
+def _learning_rate(value) -> float | np.ndarray:
+    if np.ndim(value) == 0:
+        return arguments.number("learning_rate", value, above=0)
+    rates = arguments.array("learning_rate", value, ndim=1)
+    if np.any(rates < 0):
+        raise ValueError(f"learning_rate must not be negative at any step, got {rates.min()!r}")
+    return _frozen(rates)
+
+
+def _batches(value, samples: int) -> np.ndarray:
+    batches = np.asarray(value)
+    if batches.dtype.kind not in "iu" or batches.ndim != 2 or batches.size == 0:
+        raise ValueError(
+            f"batches must be a non-empty integer array (steps, B), got {batches.dtype} of shape {batches.shape}"
+        )
+    if batches.min() < 0 or batches.max() >= samples:
+        raise ValueError(
+            f"batches must hold sample indices 0 to {samples - 1}, got {batches.min()} to {batches.max()}"
+        )
+    return _frozen(batches)
+
+
+def _activation(activation) -> tuple[Callable, Callable]:
+    if isinstance(activation, str):
+        return ACTIVATIONS[arguments.one_of("activation", activation, ACTIVATIONS)]
+    if not isinstance(activation, tuple) or len(activation) != 2 or not all(map(callable, activation)):
+        raise ValueError(
+            f"activation must be one of {', '.join(map(repr, ACTIVATIONS))} or a pair (phi, phi'), got {activation!r}"
+        )
+    phi, phi_prime = activation
+    # Points and step are such that a kink at 0 or 1 is not straddled.
+    at, step = np.linspace(-2.17, 2.29, 12), 1e-5
+    slope = (phi(at + step) - phi(at - step)) / (2 * step)
+    if not np.allclose(phi_prime(at), slope, rtol=1e-4, atol=1e-6):
+        raise ValueError("activation is a pair whose second function is not the derivative of the first, it must be")
+    return activation

@@ -1,0 +1,317 @@
+"""Ground truth: trains real finite networks and records what the theory predicts. Imports nothing of the theory.
+
+Matrices carry their 1/sqrt(fan-in): `Wbar = W/sqrt(fan-in)`. Features and gradients are columns, one for each
+sample of each step's batch: first all samples of step 0, then those of step 1, and so on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import svds
+
+from . import arguments, problems
+from .errors import DivergenceError
+
+RUNAWAY = 1e6  # a loss this many times its start is divergence; spikes at the edge of stability stay far below
+
+
+def train(problem, *, size: int, steps: int, rng, record=None, record_fields=True, subtract_initial=False):
+    """Train one network of the given size and return what was recorded.
+
+    `problem`: an `MLP` (then `size` is the width N, the result an `MLPRun`) or `LeastSquares` (`size` is the
+    dimension D, the result a `LeastSquaresRun`). `rng`: a seeded generator, used for the initial weights and, in
+    least squares, the data. Options of an `MLP`: `record`, the steps whose weights are kept (0 always is; by
+    default the last too); `record_fields`, whether to keep the features and gradients of every step, which
+    takes 16 steps |batch| N bytes for each layer; `subtract_initial`, whether to train f(t) - f(0) in place of
+    f(t), since at finite width f(0) is of order 1/(gamma0 sqrt(N)) and not the 0 of the limit.
+    Raises ValueError, and DivergenceError with `.step` and `.partial` (the run so far) when the loss is not
+    finite or exceeds 1e6 times its start.
+    """
+    size = arguments.whole("size", size, at_least=1)
+    steps = arguments.whole("steps", steps)
+    arguments.generator("rng", rng)
+    if isinstance(problem, problems.MLP):
+        record = _recorded_steps(record, steps)
+        return _train_mlp(problem, size, steps, rng, record, bool(record_fields), bool(subtract_initial))
+    if isinstance(problem, problems.LeastSquares):
+        return _train_least_squares(problem, size, steps, rng)
+    raise ValueError(f"problem must be a problems.MLP or problems.LeastSquares, got {type(problem).__name__}")
+
+
+# What a network hands to the spectra
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A matrix before and after training, with the directions it was trained along.
+
+    `initial`, `final`: Wbar (M, N) at step 0 and later. `features` (N, K): directions on its right, `gradients`
+    (M, K'): directions on its left; for one sample of one step they are phi(h) and g. Raises ValueError.
+    """
+
+    initial: np.ndarray
+    final: np.ndarray
+    features: np.ndarray
+    gradients: np.ndarray
+
+    def __post_init__(self):
+        left, right = arguments.array("initial", self.initial, ndim=2).shape
+        shapes = {"initial": (left, right), "final": (left, right)}
+        shapes |= {"features": (right, None), "gradients": (left, None)}
+        for name, shape in shapes.items():
+            object.__setattr__(self, name, arguments.array(name, getattr(self, name), shape=shape))
+
+
+# Multilayer perceptrons
+
+
+@dataclass(frozen=True, eq=False)
+class MLPRun:
+    """One trained network of width `size`.
+
+    `train_loss` (steps + 1,): mean over all P samples of the squared residual, summed over outputs.
+    `predictions` (steps + 1, P, outputs): f, less f(0) if that was asked for.
+    """
+
+    problem: problems.MLP
+    size: int
+    train_loss: np.ndarray
+    predictions: np.ndarray
+    _weights: dict[int, list[np.ndarray]]
+    _features: list[np.ndarray]
+    _gradients: list[np.ndarray]
+
+    @property
+    def steps(self) -> int:
+        """How many updates were made."""
+        return len(self.train_loss) - 1
+
+    @property
+    def recorded(self) -> tuple[int, ...]:
+        """The steps whose weights were kept, ascending."""
+        return tuple(self._weights)
+
+    def weights(self, layer: int, step: int) -> np.ndarray:
+        """Wbar of `layer` 0 (N x D) or 1 to depth - 1 (N x N) after `step` updates. Raises ValueError."""
+        return self._kept(step)[self._layer(layer)]
+
+    def readout(self, step: int) -> np.ndarray:
+        """The read-out weights w (N, outputs) after `step` updates, entries of order one. Raises ValueError."""
+        return self._kept(step)[-1]
+
+    def singular_values(self, layer: int, step: int) -> np.ndarray:
+        """All singular values of `weights(layer, step)`, descending."""
+        return linalg.svdvals(self.weights(layer, step))
+
+    def features(self, layer: int, step: int | None = None) -> np.ndarray:
+        """What entered `layer` before update `step`: columns phi(h^layer), the inputs x for layer 0.
+
+        Shape (fan-in, step * |batch|); `step` is the last one if left out. Raises ValueError.
+        """
+        return self._columns(self._features, layer, step)
+
+    def gradients(self, layer: int, step: int | None = None) -> np.ndarray:
+        """What came back to `layer` before update `step`: columns g^{layer+1}, residual included.
+
+        Shape (fan-out, step * |batch|), in the order of `features`. Raises ValueError.
+        """
+        return self._columns(self._gradients, layer, step)
+
+    def coefficients(self, step: int | None = None) -> np.ndarray:
+        """The weight c of each recorded column: Wbar(step) - Wbar(0) = gradients diag(c) features^T / fan-in."""
+        step = self._step(step)
+        batches = [len(self.problem.batch(s)) for s in range(step)]
+        c = self.problem.rates(step) * self.problem.scale(self.size) / np.maximum(batches, 1)
+        return np.repeat(c, batches)
+
+    def recording(self, layer: int, step: int, directions: int | None = None, matvecs: int = 0) -> Recording:
+        """Wbar at 0 and at `step` with directions on both sides, for the Gram form of the outliers.
+
+        `directions=None`: every feature and gradient recorded before `step`. `directions=k`: the k leading
+        singular directions u, v of the learned change Wbar(step) - Wbar(0), and, for each of `matvecs` rounds,
+        the images Wbar(0)^T u on the right and Wbar(0) v on the left of the round before. Raises ValueError.
+        """
+        initial, final = self.weights(layer, 0), self.weights(layer, step)
+        matvecs = arguments.whole("matvecs", matvecs)
+        if directions is None:
+            if matvecs:
+                raise ValueError("matvecs can only follow a number of directions, got directions=None")
+            return Recording(initial, final, self.features(layer, step), self.gradients(layer, step))
+        left, right = _leading_directions(final - initial, directions)
+        blocks = [(left, right)]
+        for _ in range(matvecs):
+            left, right = initial @ right, initial.T @ left
+            blocks.append((left, right))
+        return Recording(initial, final, np.hstack([v for _, v in blocks]), np.hstack([u for u, _ in blocks]))
+
+    def _layer(self, layer: int) -> int:
+        layer = arguments.whole("layer", layer)
+        if layer >= self.problem.depth:
+            raise ValueError(f"layer must be 0 to {self.problem.depth - 1}, got {layer}")
+        return layer
+
+    def _kept(self, step: int) -> list[np.ndarray]:
+        if arguments.whole("step", step) not in self._weights:
+            raise ValueError(f"step must be one whose weights were kept, {self.recorded}, got {step}")
+        return self._weights[step]
+
+    def _step(self, step: int | None) -> int:
+        step = self.steps if step is None else arguments.whole("step", step)
+        if step > self.steps:
+            raise ValueError(f"step must be 0 to {self.steps}, got {step}")
+        return step
+
+    def _columns(self, fields: list[np.ndarray], layer: int, step: int | None) -> np.ndarray:
+        layer, step = self._layer(layer), self._step(step)
+        if not fields:
+            raise ValueError("record_fields was False in training, features and gradients are kept only with True")
+        return fields[layer][:, : sum(len(self.problem.batch(s)) for s in range(step))]
+
+
+def _train_mlp(problem, width, steps, rng, record, record_fields, subtract_initial) -> MLPRun:
+    rates, scale = problem.rates(steps), problem.scale(width)
+    batches = [problem.batch(step) for step in range(steps)]
+    weights = _initial_weights(problem, width, rng)
+    starts = np.cumsum([0, *map(len, batches)])  # the first recorded column of each step
+    fields = _empty_fields(problem, width, starts[-1]) if record_fields else ([], [])
+    kept, losses, predictions, offset = {}, [], [], 0.0
+
+    def run() -> MLPRun:
+        done = starts[max(len(losses) - 1, 0)]
+        seen = ([_read_only(field[:, :done]) for field in side] for side in fields)
+        return MLPRun(problem, width, _read_only(losses), _read_only(predictions), kept, *seen)
+
+    for step in range(steps + 1):
+        with np.errstate(over="ignore", invalid="ignore"):
+            preactivations, phi = _forward(problem, weights)
+            f = phi[-1].T @ weights[-1] / (scale * width)
+            offset = f if subtract_initial and step == 0 else offset
+            residual = problem.targets - (f - offset)
+            loss = np.sum(residual**2) / problem.samples
+        if not loss <= RUNAWAY * (losses[0] if losses else np.inf):
+            raise DivergenceError(f"training diverged at step {step}: the loss is {loss:.3g}", step, run())
+        losses.append(loss)
+        predictions.append(f - offset)
+        if step in record:
+            kept[step] = [_read_only(matrix) for matrix in weights]
+        if step == steps:
+            return run()
+        batch = batches[step]
+        phi, residual = [p[:, batch] for p in phi], residual[batch]
+        g = _backward(problem, weights, [h[:, batch] for h in preactivations], residual)
+        for field, values in zip(fields[0] + fields[1], phi[:-1] + g if record_fields else [], strict=True):
+            field[:, starts[step] : starts[step + 1]] = values
+        weights = _updated(weights, phi, g, residual, rates[step] * scale / len(batch))
+
+
+def _initial_weights(problem, width: int, rng) -> list[np.ndarray]:
+    """[Wbar^0 (N, D), Wbar^1 (N, N), ..., w (N, outputs)], drawn in this order."""
+    fan_ins = [problem.inputs.shape[1]] + [width] * (problem.depth - 1)
+    hidden = [problem.weight_std / np.sqrt(n) * rng.standard_normal((width, n)) for n in fan_ins]
+    return [*hidden, problem.weight_std * rng.standard_normal((width, problem.outputs))]
+
+
+def _forward(problem, weights) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """[h^1, ..., h^L] and [x, phi(h^1), ..., phi(h^L)]; columns are samples."""
+    preactivations, features = [], [problem.inputs.T]
+    for matrix in weights[:-1]:
+        preactivations.append(matrix @ features[-1])
+        features.append(problem.phi(preactivations[-1]))
+    return preactivations, features
+
+
+def _backward(problem, weights, preactivations, residual) -> list[np.ndarray]:
+    """[g^1, ..., g^L]: g^L = phi'(h^L) sum_o Delta_o w_o, g^l = phi'(h^l) Wbar^{l,T} g^{l+1}."""
+    z, gradients = weights[-1] @ residual.T, []
+    for layer in range(problem.depth - 1, -1, -1):
+        gradients.insert(0, problem.phi_prime(preactivations[layer]) * z)
+        z = weights[layer].T @ gradients[0] if layer else None
+    return gradients
+
+
+def _updated(weights, features, gradients, residual, c: float) -> list[np.ndarray]:
+    """Wbar^l + (c/fan-in) g^{l+1} phi(h^l)^T and w + c phi(h^L) Delta, as new arrays."""
+    pairs = zip(weights[:-1], gradients, features[:-1], strict=True)
+    hidden = [matrix + (c / len(phi)) * (g @ phi.T) for matrix, g, phi in pairs]
+    return [*hidden, weights[-1] + c * features[-1] @ residual]
+
+
+def _leading_directions(change: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right singular vectors of the `count` largest singular values, as columns, descending."""
+    count, full = arguments.whole("directions", count, at_least=1), min(change.shape)
+    if count > full:
+        raise ValueError(f"directions must be at most {full}, got {count}")
+    if not change.any():
+        raise ValueError("step must be one at which the layer has learned something, got one with no change at all")
+    if 4 * count > full:
+        left, _, right = linalg.svd(change, full_matrices=False)
+        return left[:, :count], right[:count].T
+    start = np.random.default_rng(0).standard_normal(full)  # fixed, so that a recording has no randomness of its own
+    left, _, right = svds(change, k=count, v0=start)
+    return left[:, ::-1], right[::-1].T
+
+
+def _recorded_steps(record, steps: int) -> set[int]:
+    if record is None:
+        return {0, steps}
+    chosen = {arguments.whole("record", step) for step in np.atleast_1d(np.asarray(record, dtype=object))}
+    if not chosen or max(chosen) > steps:
+        raise ValueError(f"record must name one or more steps from 0 to {steps}, got {record!r}")
+    return {0} | chosen
+
+
+def _empty_fields(problem, width: int, columns: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    fan_ins = [problem.inputs.shape[1]] + [width] * (problem.depth - 1)
+    return [np.empty((n, columns)) for n in fan_ins], [np.empty((width, columns)) for _ in fan_ins]
+
+
+def _read_only(values) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+# Least squares
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquaresRun:
+    """One trained regression in dimension `size`.
+
+    `test_loss`, `train_loss` (steps + 1,): <v v> and <Delta Delta>, without a factor 1/2. `errors` (steps + 1, D)
+    and `residuals` (steps + 1, P): v and Delta themselves, from which every two-time correlation follows.
+    """
+
+    problem: problems.LeastSquares
+    size: int
+    test_loss: np.ndarray
+    train_loss: np.ndarray
+    errors: np.ndarray
+    residuals: np.ndarray
+
+
+def _train_least_squares(problem, dimension: int, steps: int, rng) -> LeastSquaresRun:
+    samples = max(1, round(problem.data_ratio * dimension))
+    inputs = rng.standard_normal((samples, dimension))
+    target = rng.standard_normal(dimension)
+    target *= np.sqrt(dimension) / linalg.norm(target)
+    noise = problem.noise_std * rng.standard_normal(samples)
+    beta, errors, residuals = np.zeros(dimension), [], []
+
+    def run() -> LeastSquaresRun:
+        v, delta = _read_only(errors), _read_only(residuals)
+        losses = _read_only(np.mean(v**2, axis=1)), _read_only(np.mean(delta**2, axis=1))
+        return LeastSquaresRun(problem, dimension, *losses, v, delta)
+
+    for step in range(steps + 1):
+        v = target - beta
+        delta = inputs @ v / np.sqrt(dimension) + noise
+        if not np.mean(v**2) + np.mean(delta**2) <= RUNAWAY * (1 + problem.noise_std**2):
+            message = f"training diverged at step {step}: the test loss is {np.mean(v**2):.3g}"
+            raise DivergenceError(message, step, run())
+        errors.append(v)
+        residuals.append(delta)
+        vhat = np.sqrt(dimension) / samples * inputs.T @ delta
+        beta = beta + problem.learning_rate * (vhat - problem.ridge * beta)
+    return run()
