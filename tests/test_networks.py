@@ -299,7 +299,7 @@ def test_a_runaway_network_raises_and_keeps_what_it_had():
         train(mlp(activation="linear", learning_rate=50.0), steps=100)
     partial = caught.value.partial
     assert len(partial.train_loss) == caught.value.step
-    assert np.all(np.isfinite(partial.train_loss))
+    assert partial.train_loss.max() <= 1e6 * partial.train_loss[0]
     assert partial.features(1).shape == (30, 5 * partial.steps)
 
 

@@ -178,8 +178,7 @@ def _train_mlp(problem, width, steps, rng, record, record_fields, subtract_initi
     kept, losses, predictions, offset = {}, [], [], 0.0
 
     def run() -> MLPRun:
-        done = starts[max(len(losses) - 1, 0)]
-        seen = ([_read_only(field[:, :done]) for field in side] for side in fields)
+        seen = ([_read_only(field[:]) for field in side] for side in fields)
         return MLPRun(problem, width, _read_only(losses), _read_only(predictions), kept, *seen)
 
     for step in range(steps + 1):
