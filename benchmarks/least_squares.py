@@ -52,9 +52,7 @@ def main() -> None:
         print(f"{steps:5d}   {march:9.4f}   {march / exact:16.2f}   {march / finite:24.3f}   {gap:.1e}")
         marched.append(march)
     exponent = np.polyfit(np.log(STEPS[-3:]), np.log(marched[-3:]), 1)[0]
-    print(
-        f"from {STEPS[-3]} to {STEPS[-1]} steps the march's time grows as steps^{exponent:.2f} (the arithmetic alone: 3)"
-    )
+    print(f"from {STEPS[-3]} to {STEPS[-1]} steps the march's time grows as steps^{exponent:.2f} (arithmetic: 3)")
 
 
 if __name__ == "__main__":
