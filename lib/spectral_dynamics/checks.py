@@ -39,7 +39,7 @@ class Check:
     because: str = ""
 
     def __str__(self) -> str:
-        line = f"✓ {self.label} | {self.kind} | {self.error:.1e} <= {self.tolerance:.1e}"
+        line = f"✓ {self.label} | {self.kind} | {_brief(self.error)} <= {_brief(self.tolerance)}"
         return f"{line} | {self.because}" if self.because else line
 
 
@@ -56,13 +56,13 @@ def check(label: str, kind: str, error, tolerance: float = 0.0, because: str = "
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if tolerance < 0 or (tolerance > 0 and not because):
         raise ValueError("tolerance must be at least 0, and a tolerance above 0 needs a reason in `because`")
-    size = _symbolic_size(error) if kind == "symbolic" else _numerical_size(error)
+    size = _symbolic_size(label, error) if kind == "symbolic" else _numerical_size(error)
     if not size <= tolerance:  # written so that nan fails
         raise AssertionError(f"{label}: {KINDS[kind]} fails, error {size:.3g} exceeds tolerance {tolerance:.3g}")
     print(Check(label, kind, size, float(tolerance), because))
 
 
-def _symbolic_size(error) -> float:
+def _symbolic_size(label: str, error) -> float:
     """0 when every expression simplifies to zero, else infinity; the leftovers are named."""
     if isinstance(error, (int, float, np.ndarray)):
         raise ValueError(f"error of a symbolic check must be a SymPy expression, got {type(error).__name__}")
@@ -71,7 +71,7 @@ def _symbolic_size(error) -> float:
         raise ValueError("error is empty, at least one expression is needed")
     leftovers = [e for e in map(sympy.simplify, expressions) if e != 0]
     if leftovers:
-        raise AssertionError(f"does not vanish: {leftovers[0]}")
+        raise AssertionError(f"{label}: symbolic identity fails, this does not vanish: {leftovers[0]}")
     return 0.0
 
 
@@ -98,6 +98,33 @@ def ledger(notebook: Path) -> list[Check]:
         Check(m["label"], m["kind"], float(m["error"]), float(m["tolerance"]), m["because"] or "")
         for m in _LINE.finditer(text)
     ]
+
+
+def summary_table(ledgers: dict[str, list[Check]], equations: dict[str, list[str]]) -> str:
+    """A Markdown table: for each chapter its numbered equations and its checks of each kind."""
+    rows = [["chapter", "equations", *KINDS.values()]]
+    for name, lines in ledgers.items():
+        counts = [sum(line.kind == kind for line in lines) for kind in KINDS]
+        rows.append([f"{{doc}}`{name}`", len(equations[name]), *counts])
+    return _table(rows)
+
+
+def full_table(ledgers: dict[str, list[Check]]) -> str:
+    """A Markdown table of every check: equation, kind, measured error, tolerance and where the tolerance is from."""
+    rows = [["equation", "kind", "error", "tolerance", "why this tolerance"]]
+    for line in (line for lines in ledgers.values() for line in lines):
+        why = line.because or "exact"
+        rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], _brief(line.error), _brief(line.tolerance), why])
+    return _table(rows)
+
+
+def _table(rows: list[list]) -> str:
+    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def _brief(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
 
 
 def _markdown(path: Path) -> list[str]:
