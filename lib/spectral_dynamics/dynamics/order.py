@@ -20,6 +20,9 @@ class OrderParameters:
     all (K, K) over the record, `u(s)` the Gaussian part of `Wbar(0) h(s)`, `r(s)` that of
     `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a square matrix (nu = 1) this is
     Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
+
+    Raises ValueError for arrays that are not finite and (K, K), correlations that are not symmetric and positive
+    semi-definite, and a variance, ratio or decay that is not above 0.
     """
 
     C_h: np.ndarray
@@ -40,6 +43,9 @@ class OrderParameters:
             value = getattr(self, name)
             if not np.allclose(value, value.T, rtol=0, atol=1e-8 * np.abs(value).max()):
                 raise ValueError(f"{name} must be symmetric, got one that is not")
+            lowest, highest = np.linalg.eigvalsh(value)[[0, -1]]
+            if lowest < -1e-6 * abs(highest):
+                raise ValueError(f"{name} must be positive semi-definite, got an eigenvalue {lowest:.3g}")
         arguments.number("weight_variance", self.weight_variance, above=0)
         arguments.number("width_ratio", self.width_ratio, above=0)
         arguments.number("decay", self.decay, above=0)
