@@ -113,7 +113,7 @@ def full_table(ledgers: dict[str, list[Check]]) -> str:
     """A Markdown table of every check: equation, kind, measured error, tolerance and where the tolerance is from."""
     rows = [["equation", "kind", "error", "tolerance", "why this tolerance"]]
     for line in (line for lines in ledgers.values() for line in lines):
-        why = line.because or "exact"
+        why = line.because.replace("|", "\\|") or "exact"
         rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], _brief(line.error), _brief(line.tolerance), why])
     return _table(rows)
 

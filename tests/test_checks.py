@@ -1,0 +1,73 @@
+"""The ledger: a check that cannot fail is no check, and a line that was not printed does not count."""
+
+import json
+
+import numpy as np
+import pytest
+import sympy
+from spectral_dynamics import checks
+
+x = sympy.symbols("x")
+
+
+def notebook(tmp_path, markdown: str, printed: str = ""):
+    path = tmp_path / "chapter.ipynb"
+    output = {"output_type": "stream", "name": "stdout", "text": printed.splitlines(keepends=True)}
+    cells = [
+        {"cell_type": "markdown", "source": markdown},
+        {"cell_type": "code", "source": "", "outputs": [output] if printed else []},
+    ]
+    path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("error", [2e-3, -2e-3, [0.0, 2e-3], np.nan, np.inf, 2e-3j])
+def test_a_numerical_check_fails_beyond_its_tolerance(error):
+    with pytest.raises(AssertionError, match="eq-a"):
+        checks.check("eq-a", "numerical", error, 1e-3, "rounding")
+
+
+@pytest.mark.parametrize("error", [x, [sympy.Integer(0), x], sympy.Matrix([[0, x]])])
+def test_a_symbolic_check_fails_unless_everything_vanishes(error):
+    with pytest.raises(AssertionError, match="eq-a"):
+        checks.check("eq-a", "symbolic", error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eq-a", "guess", 0.0), "kind must be one of"),
+        (("eq-a", "numerical", 0.0, 1e-3), "needs a reason"),
+        (("eq-a", "numerical", 0.0, -1.0), "tolerance must be at least 0"),
+        (("eq-a", "numerical", []), "error is empty"),
+        (("eq-a", "symbolic", []), "error is empty"),
+        (("eq-a", "symbolic", 0.0), "must be a SymPy expression"),
+    ],
+)
+def test_a_check_that_cannot_fail_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        checks.check(*arguments)
+
+
+def test_the_ledger_reads_back_what_the_checks_printed(tmp_path, capsys):
+    checks.check("eq-a", "symbolic", sympy.sin(x) ** 2 + sympy.cos(x) ** 2 - 1)
+    checks.check("eq-b", "simulation", np.array([1e-4, -3e-4]), 1e-3, "Monte Carlo | 20 matrices")
+    printed = capsys.readouterr().out
+    first, second = checks.ledger(notebook(tmp_path, "", "other text\n" + printed))
+    assert first == checks.Check("eq-a", "symbolic", 0.0, 0.0)
+    assert second == checks.Check("eq-b", "simulation", 3e-4, 1e-3, "Monte Carlo | 20 matrices")
+
+
+def test_numbered_equations_are_found_in_both_spellings(tmp_path):
+    text = "$$\nx = 1\n$$ (eq-first)\n\n$$ y $$\n\n```{math}\n:label: eq-second\nx\n```\n\n$$\nz\n$$\n"
+    assert checks.numbered_equations(notebook(tmp_path, text)) == ["eq-first", "eq-second"]
+
+
+def test_tables_count_and_list_every_check():
+    lines = {
+        "bulk": [checks.Check("eq-a", "symbolic", 0.0, 0.0), checks.Check("eq-a", "limit", 1e-9, 1e-8, "rounding")]
+    }
+    assert "| {doc}`bulk` | 1 | 1 | 0 | 1 | 0 | 0 |" in checks.summary_table(lines, {"bulk": ["eq-a"]})
+    table = checks.full_table(lines).splitlines()
+    assert table[2] == "| {eq}`eq-a` | symbolic identity | 0 | 0 | exact |"
+    assert table[3] == "| {eq}`eq-a` | limit | 1.0e-09 | 1.0e-08 | rounding |"
