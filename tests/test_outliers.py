@@ -162,7 +162,7 @@ def test_gram_form_predicts_one_matrix_and_its_singular_vectors(nu):
     k = np.sum(values > 1.03 * found.bulk_edge)
     assert k >= 1
     assert np.allclose(found.singular_values[:k], values[:k], rtol=5e-3)
-    assert found.neglected < 1e-12
+    assert found.neglected < 1e-12 and np.all(found.residual < 1e-10)
     for j in range(k):
         unit_h = recording.features / np.linalg.norm(recording.features, axis=0)
         unit_g = recording.gradients / np.linalg.norm(recording.gradients, axis=0)
@@ -240,6 +240,14 @@ def test_change_outside_the_recorded_directions_is_reported():
     change = recording.final - recording.initial
     left_out = change - np.outer(change @ phi, phi)
     assert np.isclose(found.neglected, np.linalg.norm(left_out) / np.linalg.norm(change), rtol=1e-9)
+
+
+def test_repeated_columns_change_nothing():
+    recording = train_two_steps(60, np.random.default_rng(8), c=(1.5, 1.2))
+    repeated = SimpleNamespace(**vars(recording) | {"features": np.tile(recording.features, 40)})
+    once, often = from_recording(recording), from_recording(repeated)
+    assert np.allclose(often.singular_values, once.singular_values, rtol=1e-9)
+    assert np.allclose(often.right_alignment, np.tile(once.right_alignment, 40), atol=1e-9)
 
 
 def test_untrained_matrix_has_no_outlier():
@@ -322,6 +330,15 @@ def test_low_rank_halves_equal_the_full_eigenproblem(nu):
     )
 
 
+def test_responses_of_a_direction_that_is_not_in_the_record_do_nothing():
+    """What sampling noise does: A and B get parts along null vectors of the correlations, where no vector points."""
+    order = OrderParameters(*(np.pad(getattr(two_steps(), name), (0, 1)) for name in ("C_h", "C_g", "A", "B", "c")))
+    ghost = np.zeros((3, 3))
+    ghost[2, :2] = 3.0
+    noisy = replace(order, A=order.A + ghost, B=order.B + ghost.T)
+    assert np.allclose(outliers(noisy).singular_values, outliers(two_steps()).singular_values, rtol=1e-12)
+
+
 @settings(deadline=None)
 @given(seed=st.integers(0, 10_000), nu=ratios, s2=st.floats(0.3, 2.0))
 def test_both_singular_vectors_have_one_length(seed, nu, s2):
@@ -378,6 +395,12 @@ def test_eigenvalues_that_no_matrix_can_have_are_set_apart():
     found = outliers(OrderParameters(np.eye(2), np.eye(2), turning, turning, np.eye(2)))
     assert found.rejected.size > 0 and np.all(np.abs(found.rejected.imag) > 0)
     assert np.all(np.isfinite(found.singular_values))
+    for seed in range(30):  # order parameters that no dynamics has
+        order = random_order(seed, size=1.5)
+        strengths = full_problem(order)
+        real = np.sum((np.abs(strengths.imag) < 1e-7) & (strengths.real > 1))
+        found = outliers(order)
+        assert found.singular_values.size <= real
     assert outliers(two_steps()).rejected.size == 0
 
 
