@@ -7,4 +7,7 @@
 order parameters) and `networks` is the ground truth, which imports nothing of the theory.
 """
 
+from . import dynamics, networks, problems, spectra
+
+__all__ = ["dynamics", "networks", "problems", "spectra"]
 __version__ = "0.1.0"

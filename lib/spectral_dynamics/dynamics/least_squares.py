@@ -113,16 +113,14 @@ def quadrature(problem: problems.LeastSquares, steps: int) -> LeastSquaresTheory
     nodes, weights = marchenko_pastur_rule(alpha, steps + 1)
     with np.errstate(over="ignore", invalid="ignore"):
         noise = np.square(problem.noise_std)
-        kept = (1 - eta * (nodes + ridge)) ** np.arange(steps + 1)[
-            :, None
-        ]  # (steps + 1, nodes): one kick, n steps on
+        elapsed = np.arange(steps + 1)[:, None]
+        kept = (1 - eta * (nodes + ridge)) ** elapsed  # (steps + 1, nodes): what is left of a kick
         q = eta * np.vstack([np.zeros_like(nodes), np.cumsum(kept[:-1], axis=0)])
         p = 1 - nodes * q
         spread = noise / alpha * nodes * weights
         C_v = (p * weights) @ p.T + (q * spread) @ q.T
-        C_Delta = (
-            (p * weights * nodes) @ p.T + (q * nodes * spread) @ q.T + noise - np.add.outer(q @ spread, q @ spread)
-        )
+        C_Delta = (p * weights * nodes) @ p.T + (q * nodes * spread) @ q.T
+        C_Delta += noise - np.add.outer(q @ spread, q @ spread)
         A_x = _strictly_lower(-eta / np.sqrt(alpha) * (kept @ weights))
         B_x = np.eye(steps + 1) + _strictly_lower(-eta / alpha * (kept @ (nodes * weights)))
     return _unless_diverged(LeastSquaresTheory(problem, C_v, C_Delta, A_x, B_x, p @ weights))
