@@ -250,6 +250,17 @@ def test_repeated_columns_change_nothing():
     assert np.allclose(often.right_alignment, np.tile(once.right_alignment, 40), atol=1e-9)
 
 
+@pytest.mark.parametrize("strength", [1e2, 1e5, 1e8])
+def test_gram_form_holds_for_spikes_of_any_strength(strength):
+    rng = np.random.default_rng(12)
+    W = rng.standard_normal((80, 80)) / np.sqrt(80)
+    h, g = np.linalg.qr(rng.standard_normal((80, 2)))[0], np.linalg.qr(rng.standard_normal((80, 2)))[0]
+    final = W + g @ np.diag([strength, 2.5]) @ h.T
+    found = from_recording(SimpleNamespace(initial=W, final=final, features=h, gradients=g))
+    assert np.allclose(found.singular_values, scipy.linalg.svdvals(final)[:2], rtol=0.03)
+    assert np.isclose(found.singular_values[0], strength, rtol=0.02)
+
+
 def test_untrained_matrix_has_no_outlier():
     rng = np.random.default_rng(3)
     W = rng.standard_normal((300, 300)) / np.sqrt(300)

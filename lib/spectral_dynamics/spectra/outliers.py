@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 
 from .. import arguments
 from ..dynamics.order import OrderParameters
+from ..errors import ConvergenceError
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def from_recording(
     of `initial`. A recording may also have `decay`, the factor left of Wbar(0) (default 1). `independent`: treat the
     spikes as if they knew nothing of Wbar(0) (classical result, for comparison). `cutoff`: directions below this
     fraction of the largest singular value of the recorded columns are dropped, so are zero columns.
-    Returns `Outliers`, alignments with the recorded columns. Raises ValueError for missing, misshapen, non-finite or
-    empty records, for records that are zero, and for directions that leave no block untouched.
+    Returns `Outliers`, alignments with the recorded columns. Raises ValueError for missing, misshapen, non-finite
+    or empty records, for records that are zero, and for directions that leave no block untouched.
     """
     start, final, features, gradients = _recorded(recording)
     rows, columns = start.shape
@@ -256,19 +256,18 @@ def from_recording(
     blocks = _independent_blocks if independent else _blocks
     EE, FF, corner, s_a, s_b = blocks(start, final, gam, phi, s2)
     edge = bulk_edge(s2, rows / columns)
-    z = _roots(EE, FF, corner, s_a, s_b, edge)
-    modes = [_null_vector(value, j, EE, FF, corner, s_a, s_b) for j, value in enumerate(z)]
+    modes = _roots(EE, FF, corner, s_a, s_b, edge)
     change = final - start
     outside = np.linalg.norm(change - gam @ (gam.T @ change @ phi) @ phi.T)
     return _result(
-        z,
-        _rows([gradients.T @ (gam @ mode[0]) / np.sqrt(rows) for mode in modes], gradients.shape[1]),
-        _rows([features.T @ (phi @ mode[1]) / np.sqrt(columns) for mode in modes], features.shape[1]),
+        np.array([mode[0] for mode in modes]),
+        _rows([gradients.T @ (gam @ mode[1]) / np.sqrt(rows) for mode in modes], gradients.shape[1]),
+        _rows([features.T @ (phi @ mode[2]) / np.sqrt(columns) for mode in modes], features.shape[1]),
         np.mean(gradients**2, axis=0),
         np.mean(features**2, axis=0),
         cutoff**2,
         bulk_edge=edge,
-        residual=np.array([mode[2] for mode in modes]),
+        residual=np.array([mode[3] for mode in modes]),
         neglected=float(outside / max(np.linalg.norm(change), np.finfo(float).tiny)),
     )
 
@@ -326,28 +325,46 @@ def _determinant_matrix(z, EE, FF, corner, s_a, s_b):
 
 
 def _roots(EE, FF, corner, s_a, s_b, edge):
-    """Every z above the edge where the matrix is singular, descending. Its eigenvalues all increase with z."""
+    """Every z above the edge where the matrix is singular, descending, each with its null vector.
+
+    All eigenvalues increase with z: those negative at the edge cross zero once each, the lowest one last.
+    """
     known = (EE, FF, corner, s_a, s_b)
 
     def spectrum(z):
         return scipy.linalg.eigvalsh(_determinant_matrix(z, *known))
 
-    start = edge * (1 + 1e-9)
+    start, top, roots = edge * (1 + 1e-9), 2 * edge, []
     count = np.sum(spectrum(start) < 0)
-    top = 2 * edge
-    while spectrum(top)[0] <= 0:
+    while count and spectrum(top)[0] <= 0:
         top *= 2
-    roots = [scipy.optimize.brentq(lambda z, j=j: spectrum(z)[j], start, top, xtol=1e-12) for j in range(count)]
-    return np.array(roots)
+    for j in range(count):
+        roots.append(_root(j, start, top, known))
+        top = roots[-1][0]
+    return roots
 
 
-def _null_vector(z, j, EE, FF, corner, s_a, s_b):
-    """Components of the unit singular vectors along Gam and Phi, and the residual of |a| = |b|.
+def _root(j, low, high, known):
+    """Where eigenvalue j vanishes: Newton's method, kept inside the bracket. The slope is |a|^2 + |b|^2."""
+    z, rounding = high, 1e-13 * (high + np.linalg.norm(known[2]))
+    for _ in range(200):
+        value, alpha, beta, aa, bb = _eigenpair(z, j, *known)
+        low, high = (low, z) if value > 0 else (z, high)
+        move = value / (aa + bb)
+        if abs(move) <= rounding:
+            return z, alpha / np.sqrt(aa), beta / np.sqrt(bb), abs(aa - bb) / (aa + bb)
+        z = z - move if low < z - move < high else (low + high) / 2
+    raise ConvergenceError(f"outlier {j} not found to rounding between {low:.6g} and {high:.6g}", z, abs(value))
 
-    With separate arguments z_a, z_b for the two halves, |a|^2 and |b|^2 are the derivatives of the quadratic form of
-    the matrix with respect to them, at its null vector.
+
+def _eigenpair(z, j, EE, FF, corner, s_a, s_b):
+    """Eigenvalue j of the matrix at z, its vector along Gam and Phi, and the squared lengths of a and b.
+
+    With separate arguments z_a, z_b for the two halves, |a|^2 and |b|^2 are the derivatives of the eigenvalue with
+    respect to them.
     """
-    _, vectors = scipy.linalg.eigh(_determinant_matrix(z, EE, FF, corner, s_a, s_b), subset_by_index=[j, j])
+    matrix = _determinant_matrix(z, EE, FF, corner, s_a, s_b)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[j, j])
     alpha, beta = np.split(vectors[:, 0], [len(EE)])
     x = _product(z, s_a, s_b)
     slope = 1 / (s_a * s_b - 1 / x**2)  # dx / d(z_a z_b)
@@ -355,7 +372,7 @@ def _null_vector(z, j, EE, FF, corner, s_a, s_b):
     edge_a, edge_b = alpha @ EE @ alpha, beta @ FF @ beta
     aa = alpha @ alpha - s_b * slope * edge_a - direct_a * edge_b
     bb = beta @ beta - direct_b * edge_a - s_a * slope * edge_b
-    return alpha / np.sqrt(aa), beta / np.sqrt(bb), abs(aa - bb) / (aa + bb)
+    return values[0], alpha, beta, aa, bb
 
 
 # ---------------------------------------------------------------- shared
