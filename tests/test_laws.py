@@ -181,6 +181,13 @@ def test_mass_is_one_when_the_population_spans_eight_decades(ratio):
     np.testing.assert_allclose(law.density(x), arrowhead_density(ratio, atoms, weights, x), rtol=1e-6)
 
 
+def test_no_real_root_passes_for_the_physical_one_over_thirty_decades():
+    law = laws.generalized_marchenko_pastur(1.0, *population(100, seed=41, decades=10))
+    x = 10.0 ** np.linspace(-30, np.log10(law.edges[0, 1]), 400)[:-1]
+    assert np.all(np.diff(law.cdf(x)) > -1e-12)
+    assert np.all(law.density(x) > 0)
+
+
 def test_bands_of_a_small_ratio_hold_the_weight_of_their_atoms():
     law = laws.generalized_marchenko_pastur(0.01, [1.0, 3.0, 9.0], [0.5, 0.2, 0.3])
     assert law.edges.shape == (3, 2)
@@ -215,6 +222,14 @@ def test_hard_edge_is_at_zero_and_diverges_as_an_inverse_root(zero):
     np.testing.assert_allclose(law.density(x), leading, rtol=1e-5)
     roots = law.singular_values()
     assert roots.density(0.0) == pytest.approx(2 * leading[0] * np.sqrt(x[0]), rel=1e-6)
+
+
+def test_hard_edge_survives_the_rounding_of_weights():
+    weights = np.append(0.3, np.full(29, 0.7 / 29))
+    law = laws.generalized_marchenko_pastur(1 / 0.7, np.arange(30.0), weights)
+    assert law.edges[0, 0] == 0
+    assert law.density(0.0) == np.inf
+    assert law.atoms == ((0.0, pytest.approx(0.3, abs=1e-15)),)
 
 
 def test_stieltjes_is_the_integral_over_the_density():
