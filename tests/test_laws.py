@@ -224,6 +224,13 @@ def test_hard_edge_is_at_zero_and_diverges_as_an_inverse_root(zero):
     assert roots.density(0.0) == pytest.approx(2 * leading[0] * np.sqrt(x[0]), rel=1e-6)
 
 
+def test_singular_values_at_a_hard_edge_are_dense_on_the_scale_of_the_weakest_rows():
+    atoms, weights = np.array([1e-10, 1e10]), np.array([0.5, 0.5])
+    law = laws.generalized_marchenko_pastur(1.0, atoms, weights).singular_values()
+    expected = 2 * np.sqrt((weights / atoms).sum()) / np.pi
+    np.testing.assert_allclose(law.density([0.0, 1e-20, 1e-9]), expected, rtol=1e-6)
+
+
 def test_hard_edge_survives_the_rounding_of_weights():
     weights = np.append(0.3, np.full(29, 0.7 / 29))
     law = laws.generalized_marchenko_pastur(1 / 0.7, np.arange(30.0), weights)

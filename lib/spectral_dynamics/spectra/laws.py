@@ -415,8 +415,8 @@ class SingularValues(Law):
     def density(self, x):
         """2 x rho(x^2) for x >= 0."""
         x = _points("x", x)
-        # Even in x, and finite where rho diverges: within 1e-8 of zero it is constant to rounding.
-        inner = np.where(x >= 0, np.maximum(x, 1e-8 * self.edges[-1, 1]), 0)
+        # Even in x, and finite where rho diverges: this close to zero, on the scale of the weakest rows, it is flat.
+        inner = np.where(x >= 0, np.maximum(x, 1e-8 * np.sqrt(self.squares._merged[0][0])), 0)
         values = np.asarray(self.squares.density(np.where(inner > 0, inner**2, -1.0)))
         return (2 * inner * values)[()]
 
