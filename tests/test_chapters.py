@@ -74,6 +74,12 @@ def test_references_to_equations_have_a_target(path):
     assert set(re.findall(r"\{eq\}`([\w-]+)`", text)) <= labels
 
 
+def test_the_table_of_contents_names_every_page():
+    contents = (CHAPTERS.parent / "_toc.yml").read_text(encoding="utf-8")
+    pages = {path.stem for path in [*NOTEBOOKS, *CHAPTERS.glob("*.md")]}
+    assert set(re.findall(r"chapters/(\w+)", contents)) == pages
+
+
 def test_pages_without_code_number_no_equation():
     assert [label for page in CHAPTERS.glob("*.md") for label in checks.numbered_equations(page)] == []
 
