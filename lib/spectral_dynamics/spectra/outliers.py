@@ -291,7 +291,10 @@ def _orthonormal(name, columns, cutoff):
         raise ValueError(f"{name} is zero, at least one column must not be")
     basis = basis[:, sizes > cutoff * sizes[0]]
     if basis.shape[1] >= basis.shape[0]:
-        raise ValueError(f"{name} spans all {basis.shape[0]} directions, fewer are needed to leave a block untouched")
+        raise ValueError(
+            f"{name} spans all {basis.shape[0]} directions, fewer are needed to leave a block untouched "
+            "(of a long record, take the leading directions of the learned change)"
+        )
     return basis
 
 
