@@ -7,7 +7,6 @@ READY := .venv/ready
 # One thread per process: the work is spread over processes, and results do not depend on the machine.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
-export MPLBACKEND := agg
 
 .PHONY: book html test lab chapters lint pins benchmarks clean
 

@@ -36,8 +36,10 @@ def execute_chapter(path: Path) -> float:
     """Run one notebook from top to bottom and store its outputs; seconds taken."""
     started = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
-    where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where, record_timing=False).execute()
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False)
+    client.resources = {"metadata": {"path": str(path.parent)}}
+    client.extra_arguments = ["--log-level=ERROR"]
+    client.execute()
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, path)
