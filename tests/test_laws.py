@@ -53,25 +53,31 @@ def arrowhead_density(ratio, atoms, weights, x):
     return np.reshape(density, np.shape(x))
 
 
-def polynomial_edges(ratio, atoms, weights):
-    """Real roots of the numerator of f', in 60 digits, mapped by f."""
+def stationary_edges(ratio, atoms, weights):
+    """Real zeros of f', in 60 digits, mapped by f.
+
+    f'(v) = 1 - sum a_k/(v - tau_k)^2 is a transfer function with one Jordan block for each atom; its zeros are the
+    eigenvalues of a matrix of twice as many rows. Newton's method in 60 digits polishes each of them.
+    """
+    matrix = np.kron(np.diag(atoms), np.eye(2)) + np.kron(np.eye(len(atoms)), [[0.0, 1.0], [0.0, 0.0]])
+    matrix[1::2, ::2] += (ratio * weights * atoms**2)[:, None]
+    values = []
     with mpmath.workdps(60):
         tau = [mpmath.mpf(float(t)) for t in atoms]
-        a = [mpmath.mpf(float(ratio)) * mpmath.mpf(float(w)) * t**2 for w, t in zip(weights, tau, strict=True)]
-        product = np.array([mpmath.mpf(1)])
-        for t in tau:
-            product = np.convolve(np.convolve(product, [1, -t]), [1, -t])
-        numerator = product.copy()
-        for k, strength in enumerate(a):
-            rest = np.array([strength])
-            for j, t in enumerate(tau):
-                if j != k:
-                    rest = np.convolve(np.convolve(rest, [1, -t]), [1, -t])
-            numerator[2:] -= rest
-        roots = mpmath.polyroots(list(numerator), maxsteps=400, extraprec=400)
-        real = [mpmath.re(r) for r in roots if abs(mpmath.im(r)) < mpmath.mpf(10) ** -30]
-        shift = mpmath.mpf(float(ratio)) * sum(mpmath.mpf(float(w)) * t for w, t in zip(weights, tau, strict=True))
-        values = [s + shift + sum(b / (s - t) for b, t in zip(a, tau, strict=True)) for s in real]
+        w = [mpmath.mpf(float(ratio)) * mpmath.mpf(float(w)) for w in weights]
+        a = [x * t**2 for x, t in zip(w, tau, strict=True)]
+        starts = np.linalg.eigvals(matrix)
+        for start in starts[starts.imag >= 0]:  # the others are conjugates
+            v = mpmath.mpc(complex(start))
+            for _ in range(60):
+                slope = 1 - sum(b / (v - t) ** 2 for b, t in zip(a, tau, strict=True))
+                step = slope / sum(2 * b / (v - t) ** 3 for b, t in zip(a, tau, strict=True))
+                v -= step
+                if abs(step) < mpmath.mpf(10) ** -50:
+                    break
+            if abs(mpmath.im(v)) < mpmath.mpf(10) ** -40:
+                s = mpmath.re(v)
+                values.append(s + sum(x * t + b / (s - t) for x, b, t in zip(w, a, tau, strict=True)))
         return np.sort([float(value) for value in values])
 
 
@@ -142,12 +148,12 @@ def test_singular_value_transforms_obey_the_pair_of_resolvent_equations(width_ra
 # Any population.
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("ratio", [0.02, 0.4, 1.6])
+@pytest.mark.parametrize("count", [1, 3, 10, 30, 100])
+@pytest.mark.parametrize("ratio", [0.001, 0.02, 0.4, 1.6])
 def test_edges_are_the_stationary_points_found_in_sixty_digits(count, ratio):
     atoms, weights = population(count)
     edges = laws.generalized_marchenko_pastur(ratio, atoms, weights).edges
-    np.testing.assert_allclose(np.ravel(edges), polynomial_edges(ratio, atoms, weights), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(np.ravel(edges), stationary_edges(ratio, atoms, weights), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("count", [1, 3, 10, 30, 100])
