@@ -96,6 +96,13 @@ def test_page_fits_a_phone(html, browser, name):
         assert not visit.outside and not visit.errors
 
 
+def test_the_address_to_open_leads_to_the_preface(html, browser):
+    with Visit(browser, (html / "index.html").as_uri(), DESKTOP) as visit:
+        visit.page.wait_for_url("**/chapters/preface.html")
+        assert visit.page.locator("h1").first.inner_text().startswith("Outlier Escape")
+        assert not visit.outside and not visit.errors
+
+
 def test_search_finds_a_chapter(html, browser):
     with Visit(browser, (html / "search.html").as_uri() + "?q=outlier", DESKTOP) as visit:
         visit.page.wait_for_selector("#search-results li", timeout=10_000)
