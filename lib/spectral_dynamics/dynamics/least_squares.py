@@ -54,14 +54,14 @@ class LeastSquaresTheory:
 
     @property
     def propagator(self) -> np.ndarray:
-        """R(n) = (1/D) tr (1 - eta (X^T X/P + ridge))^n for n = 0 .. steps - 1: what is left of a kick n steps later.
+        """K(n) = (1/D) tr (1 - eta (X^T X/P + ridge))^n for n = 0 .. steps - 1: what is left of a kick n steps later.
 
-        Read off the response: A_x(t,s) = -eta/sqrt(alpha) R(t - s - 1).
+        Read off the response: A_x(t,s) = -eta/sqrt(alpha) K(t - s - 1).
         """
         return -np.sqrt(self.problem.data_ratio) / self.problem.learning_rate * self.A_x[1:, 0]
 
     def response_transform(self, x) -> np.ndarray:
-        """sum_n R(n) x^(-n-1) over the steps at hand, for |x| > 1 (any shape, complex allowed).
+        """sum_n K(n) x^(-n-1) over the steps at hand, for |x| > 1 (any shape, complex allowed).
 
         With all steps it is m(z)/eta, where m is the Stieltjes transform of the spectrum of X^T X/P and
         x = 1 - eta (z + ridge). If learning is stable the missing tail is at most |x|^(-steps)/(|x| - 1).
