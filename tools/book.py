@@ -92,7 +92,7 @@ def main() -> None:
         print("Executing the chapters", flush=True)
         execute(sorted((source / "chapters").glob("*.ipynb")))
     print("Building the pages", flush=True)
-    print(f"Open {build(source, options.output)}")
+    print(f"Open {build(source, options.output).as_uri()}")
 
 
 if __name__ == "__main__":
