@@ -110,7 +110,8 @@ class DeepLinearTheory:
 
         The record is the `step` features and gradients that made the updates: h^layer(s) (vhat(s) for layer 0) and
         g^{layer+1}(s), s < step; at step 0, those about to be used, with weight 0. Raises ValueError, also where
-        decay(step) is not above 0, and weight decay has turned the initial weights over.
+        decay(step) is not above 0, and weight decay has turned the initial weights over. Where it is below some 1e-6
+        the bulk is all but gone: outliers of its own tiny size are lost in rounding, which their `residual` shows.
         """
         layer, step = arguments.whole("layer", layer), arguments.whole("step", step)
         if layer >= self.problem.depth:
