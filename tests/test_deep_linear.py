@@ -172,6 +172,19 @@ def test_infinite_data_are_the_population(name):
     assert len(ours) == 1 and ours == pytest.approx(theirs, rel=1e-8)
 
 
+def test_a_small_output_scale_alone_is_not_lazy():
+    """The random function at the start, of order 1/gamma, is then what is unlearned: weights move by 1/sqrt(nu)."""
+    gaps, t = {}, np.arange(21)[:, None]
+    for nu in (100, 200):
+        for gamma in (0.01, 0.001):
+            x, weights = least_squares.marchenko_pastur_rule(nu, 60)
+            frozen = ((1 - 0.1 * (1 + x)) ** (2 * t) * (1 + x / gamma**2)) @ weights  # weights that stay put
+            theory = solve(DeepLinear(1, nu, None, None, gamma, "ntk", 0.1), 20)
+            gaps[nu, gamma] = np.abs(theory.test_loss / frozen - 1).max()
+    assert gaps[100, 0.001] > 0.04 and gaps[100, 0.001] == pytest.approx(gaps[100, 0.01], rel=1e-3)
+    assert gaps[100, 0.001] / gaps[200, 0.001] == pytest.approx(2, rel=0.05)
+
+
 @pytest.mark.parametrize("depth", [1, 3])
 def test_ntk_parametrization_at_infinite_width_is_least_squares(depth):
     """Nothing is learned but the function: rate eta (L + 1) sigma^2L, and a start that is longer than wstar."""

@@ -139,7 +139,7 @@ class DeepLinearTheory:
 def solve(problem: problems.DeepLinear, steps: int, *, progress: bool | None = None) -> DeepLinearTheory:
     """March the order parameters through time. Each new row is a vector times known matrices: steps^3 in all.
 
-    Memory: (6 depth + 9) matrices of (steps + 1)^2. `progress`: show a bar on standard error; by default only on
+    Memory: (6 depth + 11) matrices of (steps + 1)^2. `progress`: show a bar on standard error; by default only on
     a terminal, and only once a second has passed, so never in a notebook or a log.
 
     Raises ValueError on bad input and DivergenceError, with `.step` and `.partial` (all before that step), when a
