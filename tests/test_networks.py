@@ -261,6 +261,123 @@ def test_singular_values_descend_and_are_those_of_the_matrix():
     assert np.sum(values**2) == pytest.approx(np.sum(network.weights(0, 4) ** 2))
 
 
+# Deep linear networks
+
+
+def linear(**changed):
+    given = {"depth": 3, "width_ratio": 0.5, "output_scale": 1.3, "learning_rate": 0.1, "weight_std": 0.8}
+    return problems.DeepLinear(**{**given, **changed})
+
+
+def sample_by_sample(problem, size, steps, rng):
+    """Wbar at every step, and both losses, from gradients of one sample at a time in the raw weights."""
+    width = round(problem.width_ratio * size)
+    ratio = problem.data_ratio or problem.batch_ratio
+    gamma = problem.output_scale * (np.sqrt(width / size) if problem.parametrization == "mup" else 1)
+    target = rng.standard_normal(size)
+    target *= np.sqrt(size) / np.linalg.norm(target)
+    shapes = [(width, size)] + [(width, width)] * (problem.depth - 1) + [(width,)]
+    raw = [problem.weight_std * rng.standard_normal(shape) for shape in shapes]
+    velocity = [np.zeros(shape) for shape in shapes]
+    samples, history, losses = None, [], []
+    for step in range(steps + 1):
+        if samples is None or problem.batch_ratio:
+            if ratio:
+                inputs = rng.standard_normal((round(ratio * size), size))
+                noise = problem.noise_std * rng.standard_normal(len(inputs))
+            else:  # samples whose second moment is that of the population
+                inputs, noise = np.sqrt(size) * np.eye(size), np.zeros(size)
+            samples = inputs, inputs @ target / np.sqrt(size) + noise
+        gradient, residuals = [np.zeros(shape) for shape in shapes], []
+        for x, y in zip(*samples, strict=True):
+            h = [raw[0] @ x / np.sqrt(size)]
+            for W in raw[1:-1]:
+                h.append(W @ h[-1] / np.sqrt(width))
+            residuals.append(y - raw[-1] @ h[-1] / (gamma * np.sqrt(width)))
+            gradient[-1] += residuals[-1] * h[-1] / (gamma * np.sqrt(width))
+            back = residuals[-1] * raw[-1] / (gamma * np.sqrt(width))
+            for layer in range(problem.depth - 1, 0, -1):
+                gradient[layer] += np.outer(back, h[layer - 1]) / np.sqrt(width)
+                back = raw[layer].T @ back / np.sqrt(width)
+            gradient[0] += np.outer(back, x) / np.sqrt(size)
+        map_ = raw[-1] / (gamma * np.sqrt(width))
+        for W in reversed(raw[1:-1]):
+            map_ = W.T @ map_ / np.sqrt(width)
+        losses.append((np.mean((target - raw[0].T @ map_) ** 2), np.mean(np.square(residuals))))
+        history.append([W / np.sqrt(W.shape[-1]) for W in raw[:-1]] + [raw[-1].copy()])
+        if step < steps:
+            rate = problem.rates(steps)[step]
+            for k, W in enumerate(raw):
+                plain = gamma**2 * size * gradient[k] / len(residuals)
+                velocity[k] = problem.momentum * velocity[k] + plain - problem.weight_decay * W
+                raw[k] = W + rate * velocity[k]
+    return history, np.array(losses).T
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        linear(data_ratio=1.5, noise_std=0.4),
+        linear(depth=1, width_ratio=2.0, data_ratio=0.5, parametrization="ntk"),
+        linear(batch_ratio=0.75, noise_std=0.4, learning_rate=[0.1, 0.05, 0.02, 0.2], momentum=0.6, weight_decay=0.3),
+        linear(depth=2, width_ratio=1.5, momentum=0.5, parametrization="ntk"),
+        linear(data_ratio=1.5, weight_decay=0.5),
+    ],
+    ids=["full", "wide", "fresh", "population", "decay"],
+)
+def test_a_deep_linear_network_follows_gradients_of_single_samples(problem):
+    network = train(problem, size=12, record=range(5))
+    history, losses = sample_by_sample(problem, 12, 4, np.random.default_rng(2))
+    for step in range(5):
+        for layer in range(problem.depth):
+            np.testing.assert_allclose(network.weights(layer, step), history[step][layer], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(network.readout(step), history[step][-1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(network.test_loss, losses[0], rtol=1e-12)
+    np.testing.assert_allclose(network.train_loss, losses[1], rtol=1e-12)
+
+
+def test_the_population_loss_counts_the_noise():
+    network = train(linear(noise_std=0.5), size=40)
+    np.testing.assert_allclose(network.train_loss, network.test_loss + 0.25, rtol=1e-14)
+
+
+def test_the_learned_change_lies_along_features_and_gradients():
+    problem = linear(data_ratio=2.0, width_ratio=2.0, momentum=0.4, weight_decay=0.5, learning_rate=0.05)
+    network = train(problem, size=40, steps=6, record=(0, 3, 6))
+    assert network.recorded == (0, 3, 6) and network.steps == 6
+    for layer, step in [(0, 6), (1, 3), (2, 6)]:
+        recording = network.recording(layer, step)
+        assert recording.features.shape[1] == recording.gradients.shape[1] == step
+        change = recording.final - recording.decay * recording.initial
+        g, h = (np.linalg.qr(side)[0] for side in (recording.gradients, recording.features))
+        np.testing.assert_allclose(g @ (g.T @ change @ h) @ h.T, change, atol=1e-12)
+        assert np.linalg.norm(change) > 0.1
+        np.testing.assert_allclose(network.features(layer, step), recording.features)
+    assert network.decay[0] == 1 and 0 < network.decay[6] < 0.9
+
+
+def test_leading_directions_of_a_decayed_network_hold_its_learned_change():
+    network = train(linear(data_ratio=2.0, width_ratio=2.0, weight_decay=0.5), size=60, record_fields=False)
+    recording = network.recording(1, 4, directions=4)
+    change = recording.final - recording.decay * recording.initial
+    g, h = recording.gradients, recording.features
+    np.testing.assert_allclose(g @ (g.T @ change @ h) @ h.T, change, atol=1e-10)
+    with pytest.raises(ValueError, match="record_fields was False"):
+        network.gradients(0)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"data_ratio": 0.5}, {"batch_ratio": 0.5}, {}], ids=["full", "fresh", "population"]
+)
+def test_a_runaway_deep_linear_network_raises_and_keeps_what_it_had(changed):
+    with pytest.raises(errors.DivergenceError, match="diverged at step") as caught:
+        train(linear(learning_rate=20.0, **changed), steps=200)
+    partial = caught.value.partial
+    assert len(partial.test_loss) == len(partial.train_loss) == len(partial.decay) == caught.value.step > 0
+    assert max(partial.test_loss.max(), partial.train_loss.max()) <= 1e6 * partial.train_loss[0]
+    assert partial.features(1).shape == (15, partial.steps) and np.all(np.isfinite(partial.features(1)))
+
+
 # Least squares
 
 
@@ -329,7 +446,10 @@ def test_a_spike_that_comes_back_is_not_divergence():
         ({"record": [0.5]}, "record must be an integer"),
         ({"problem": mlp(batches=[[0]])}, "batches has 1 rows"),
         ({"problem": mlp(learning_rate=[0.1])}, "learning_rate has 1 entries"),
-        ({"problem": "digits"}, "problem must be a problems.MLP"),
+        ({"problem": linear(learning_rate=[0.1])}, "learning_rate has 1 entries"),
+        ({"problem": linear(), "record": [5]}, "record must name one or more steps from 0 to 4"),
+        ({"problem": linear(), "subtract_initial": True}, "subtract_initial is for a problems.MLP alone"),
+        ({"problem": "digits"}, "problem must be a problems.MLP, problems.DeepLinear or"),
     ],
 )
 def test_bad_training_is_refused_by_name(options, message):
@@ -371,6 +491,7 @@ def test_fields_that_were_not_kept_are_refused():
         ({"features": np.ones((3, 2))}, r"features must have shape \(4, any\)"),
         ({"gradients": np.ones((3, 0))}, "gradients is empty"),
         ({"initial": np.full((3, 4), np.nan)}, "initial holds 12 non-finite"),
+        ({"decay": 0.0}, "decay must be greater than 0"),
     ],
 )
 def test_a_bad_recording_is_refused_by_name(changed, message):

@@ -112,3 +112,50 @@ def test_a_bad_network_is_refused_by_name(changed, message):
 def test_a_bad_regression_is_refused_by_name(changed, message):
     with pytest.raises(ValueError, match=message):
         problems.LeastSquares(**{"data_ratio": 2.0, "learning_rate": 0.1, **changed})
+
+
+def linear(**changed):
+    return problems.DeepLinear(**{"depth": 3, "data_ratio": 2.0, "learning_rate": 0.05, **changed})
+
+
+def test_gamma_grows_with_the_width_in_mup_alone():
+    assert linear(output_scale=3.0, width_ratio=4.0).gamma == pytest.approx(6.0)
+    assert linear(output_scale=3.0, width_ratio=4.0, parametrization="ntk").gamma == 3.0
+
+
+def test_a_schedule_is_copied_and_must_be_long_enough():
+    schedule = np.array([0.1, 0.2, 0.3])
+    problem = linear(learning_rate=schedule)
+    schedule[:] = 7
+    np.testing.assert_array_equal(problem.rates(2), [0.1, 0.2])
+    np.testing.assert_array_equal(linear().rates(3), [0.05] * 3)
+    with pytest.raises(ValueError, match="learning_rate has 3 entries, 4 steps need as many"):
+        problem.rates(4)
+    with pytest.raises(ValueError, match="read-only"):
+        problem.learning_rate[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"depth": 0}, "depth must be at least 1"),
+        ({"depth": 2.0}, "depth must be an integer"),
+        ({"width_ratio": 0}, "width_ratio must be greater than 0"),
+        ({"data_ratio": -2.0}, "data_ratio must be greater than 0"),
+        ({"data_ratio": None, "batch_ratio": 0.0}, "batch_ratio must be greater than 0"),
+        ({"batch_ratio": 1.0}, "data_ratio .* and batch_ratio .* exclude each other"),
+        ({"output_scale": 0.0}, "output_scale must be greater than 0"),
+        ({"parametrization": "standard"}, "parametrization must be one of 'mup', 'ntk'"),
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0"),
+        ({"learning_rate": [0.1, np.inf]}, "learning_rate holds 1 non-finite"),
+        ({"weight_std": 0.0}, "weight_std must be greater than 0"),
+        ({"noise_std": -0.1}, "noise_std must be at least 0"),
+        ({"momentum": -0.1}, "momentum must be at least 0"),
+        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
+        ({"weight_decay": np.nan}, "weight_decay must be a finite"),
+    ],
+)
+def test_a_bad_deep_linear_problem_is_refused_by_name(changed, message):
+    with pytest.raises(ValueError, match=message):
+        linear(**changed)

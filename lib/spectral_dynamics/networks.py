@@ -1,10 +1,12 @@
 """Ground truth: trains real finite networks and records what the theory predicts. Imports nothing of the theory.
 
 Matrices carry their 1/sqrt(fan-in): `Wbar = W/sqrt(fan-in)`. Features and gradients are columns, one for each
-sample of each step's batch: first all samples of step 0, then those of step 1, and so on.
+sample of each step's batch: first all samples of step 0, then those of step 1, and so on. In a deep linear network
+the samples of a step act by their sum alone, which is one column.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from scipy import linalg
@@ -19,12 +21,14 @@ RUNAWAY = 1e6  # a loss this many times its start is divergence; spikes at the e
 def train(problem, *, size: int, steps: int, rng, record=None, record_fields=True, subtract_initial=False):
     """Train one network of the given size and return what was recorded.
 
-    `problem`: an `MLP` (then `size` is the width N, the result an `MLPRun`) or `LeastSquares` (`size` is the
-    dimension D, the result a `LeastSquaresRun`). `rng`: a seeded generator, used for the initial weights and, in
-    least squares, the data. Options of an `MLP`: `record`, the steps whose weights are kept (0 always is; by
+    `problem`: an `MLP` (then `size` is the width N, the result an `MLPRun`), a `DeepLinear` (`size` is the dimension
+    D, N and P follow from the ratios, the result is a `DeepLinearRun`) or `LeastSquares` (`size` is the dimension D,
+    the result a `LeastSquaresRun`). `rng`: a seeded generator, used for the initial weights and, but for an `MLP`,
+    the data. Options of an `MLP` and a `DeepLinear`: `record`, the steps whose weights are kept (0 always is; by
     default the last too); `record_fields`, whether to keep the features and gradients of every step, which
-    takes 16 steps |batch| N bytes for each layer; `subtract_initial`, whether to train f(t) - f(0) in place of
-    f(t), since at finite width f(0) is of order 1/(gamma0 sqrt(N)) and not the 0 of the limit.
+    takes 16 steps |batch| N bytes for each layer (one column a step when the network is linear). Of an `MLP` alone:
+    `subtract_initial`, whether to train f(t) - f(0) in place of f(t), since at finite width f(0) is of order
+    1/(gamma0 sqrt(N)) and not the 0 of the limit.
     Raises ValueError, and DivergenceError with `.step` and `.partial` (the run so far) when the loss is not
     finite or exceeds 1e6 times its start.
     """
@@ -34,9 +38,14 @@ def train(problem, *, size: int, steps: int, rng, record=None, record_fields=Tru
     if isinstance(problem, problems.MLP):
         record = _recorded_steps(record, steps)
         return _train_mlp(problem, size, steps, rng, record, bool(record_fields), bool(subtract_initial))
+    if subtract_initial:
+        raise ValueError("subtract_initial is for a problems.MLP alone, it must be False")
+    if isinstance(problem, problems.DeepLinear):
+        return _train_deep_linear(problem, size, steps, rng, _recorded_steps(record, steps), bool(record_fields))
     if isinstance(problem, problems.LeastSquares):
         return _train_least_squares(problem, size, steps, rng)
-    raise ValueError(f"problem must be a problems.MLP or problems.LeastSquares, got {type(problem).__name__}")
+    kinds = "problems.MLP, problems.DeepLinear or problems.LeastSquares"
+    raise ValueError(f"problem must be a {kinds}, got {type(problem).__name__}")
 
 
 # What a network hands to the spectra
@@ -47,13 +56,15 @@ class Recording:
     """A matrix before and after training, with the directions it was trained along.
 
     `initial`, `final`: Wbar (M, N) at step 0 and later. `features` (N, K): directions on its right, `gradients`
-    (M, K'): directions on its left; for one sample of one step they are phi(h) and g. Raises ValueError.
+    (M, K'): directions on its left; for one sample of one step they are phi(h) and g. `decay`: what weight decay
+    has left of `initial` in `final`. Raises ValueError.
     """
 
     initial: np.ndarray
     final: np.ndarray
     features: np.ndarray
     gradients: np.ndarray
+    decay: float = 1.0
 
     def __post_init__(self):
         left, right = arguments.array("initial", self.initial, ndim=2).shape
@@ -61,26 +72,14 @@ class Recording:
         shapes |= {"features": (right, None), "gradients": (left, None)}
         for name, shape in shapes.items():
             object.__setattr__(self, name, arguments.array(name, getattr(self, name), shape=shape))
+        arguments.number("decay", self.decay, above=0)
 
 
-# Multilayer perceptrons
+# Layered networks: the part that their runs share
 
 
-@dataclass(frozen=True, eq=False)
-class MLPRun:
-    """One trained network of width `size`.
-
-    `train_loss` (steps + 1,): mean over all P samples of the squared residual, summed over outputs.
-    `predictions` (steps + 1, P, outputs): f, less f(0) if that was asked for.
-    """
-
-    problem: problems.MLP
-    size: int
-    train_loss: np.ndarray
-    predictions: np.ndarray
-    _weights: dict[int, list[np.ndarray]]
-    _features: list[np.ndarray]
-    _gradients: list[np.ndarray]
+class _LayeredRun:
+    """A run that kept the weights of some steps and, if it was asked to, what went through them at every step."""
 
     @property
     def steps(self) -> int:
@@ -97,7 +96,9 @@ class MLPRun:
         return self._kept(step)[self._layer(layer)]
 
     def readout(self, step: int) -> np.ndarray:
-        """The read-out weights w (N, outputs) after `step` updates, entries of order one. Raises ValueError."""
+        """The read-out weights w, entries of order one, after `step` updates: (N, outputs), or (N,) when there
+        is no choice of outputs. Raises ValueError.
+        """
         return self._kept(step)[-1]
 
     def singular_values(self, layer: int, step: int) -> np.ndarray:
@@ -105,45 +106,43 @@ class MLPRun:
         return linalg.svdvals(self.weights(layer, step))
 
     def features(self, layer: int, step: int | None = None) -> np.ndarray:
-        """What entered `layer` before update `step`: columns phi(h^layer), the inputs x for layer 0.
+        """What entered `layer` before update `step`, as columns; `step` is the last one if left out.
 
-        Shape (fan-in, step * |batch|); `step` is the last one if left out. Raises ValueError.
+        `MLP`: phi(h^layer), the inputs x for layer 0, one column for each sample of each step's batch, (fan-in,
+        step * |batch|). `DeepLinear`: h^layer, vhat for layer 0, one column for each step. Raises ValueError.
         """
         return self._columns(self._features, layer, step)
 
     def gradients(self, layer: int, step: int | None = None) -> np.ndarray:
-        """What came back to `layer` before update `step`: columns g^{layer+1}, residual included.
+        """What came back to `layer` before update `step`: columns g^{layer+1}, in the order of `features`.
 
-        Shape (fan-out, step * |batch|), in the order of `features`. Raises ValueError.
+        `MLP`: residual included, (fan-out, step * |batch|). `DeepLinear`: (fan-out, step). Raises ValueError.
         """
         return self._columns(self._gradients, layer, step)
-
-    def coefficients(self, step: int | None = None) -> np.ndarray:
-        """The weight c of each recorded column: Wbar(step) - Wbar(0) = gradients diag(c) features^T / fan-in."""
-        step = self._step(step)
-        batches = [len(self.problem.batch(s)) for s in range(step)]
-        c = self.problem.rates(step) * self.problem.scale(self.size) / np.maximum(batches, 1)
-        return np.repeat(c, batches)
 
     def recording(self, layer: int, step: int, directions: int | None = None, matvecs: int = 0) -> Recording:
         """Wbar at 0 and at `step` with directions on both sides, for the Gram form of the outliers.
 
         `directions=None`: every feature and gradient recorded before `step`. `directions=k`: the k leading
-        singular directions u, v of the learned change Wbar(step) - Wbar(0), and, for each of `matvecs` rounds,
-        the images Wbar(0)^T u on the right and Wbar(0) v on the left of the round before. Raises ValueError.
+        singular directions u, v of the learned change Wbar(step) - decay Wbar(0), and, for each of `matvecs`
+        rounds, the images Wbar(0)^T u on the right and Wbar(0) v on the left of the round before. Raises ValueError.
         """
-        initial, final = self.weights(layer, 0), self.weights(layer, step)
+        initial, final, decay = self.weights(layer, 0), self.weights(layer, step), self._decay(step)
         matvecs = arguments.whole("matvecs", matvecs)
         if directions is None:
             if matvecs:
                 raise ValueError("matvecs can only follow a number of directions, got directions=None")
-            return Recording(initial, final, self.features(layer, step), self.gradients(layer, step))
-        left, right = _leading_directions(final - initial, directions)
+            return Recording(initial, final, self.features(layer, step), self.gradients(layer, step), decay)
+        left, right = _leading_directions(final - decay * initial, directions)
         blocks = [(left, right)]
         for _ in range(matvecs):
             left, right = initial @ right, initial.T @ left
             blocks.append((left, right))
-        return Recording(initial, final, np.hstack([v for _, v in blocks]), np.hstack([u for u, _ in blocks]))
+        return Recording(initial, final, np.hstack([v for _, v in blocks]), np.hstack([u for u, _ in blocks]), decay)
+
+    def _decay(self, step: int) -> float:
+        """What is left of the initial weights after `step` updates."""
+        return 1.0
 
     def _layer(self, layer: int) -> int:
         layer = arguments.whole("layer", layer)
@@ -166,7 +165,37 @@ class MLPRun:
         layer, step = self._layer(layer), self._step(step)
         if not fields:
             raise ValueError("record_fields was False in training, features and gradients are kept only with True")
-        return fields[layer][:, : sum(len(self.problem.batch(s)) for s in range(step))]
+        return fields[layer][:, : self._columns_before(step)]
+
+
+# Multilayer perceptrons
+
+
+@dataclass(frozen=True, eq=False)
+class MLPRun(_LayeredRun):
+    """One trained network of width `size`.
+
+    `train_loss` (steps + 1,): mean over all P samples of the squared residual, summed over outputs.
+    `predictions` (steps + 1, P, outputs): f, less f(0) if that was asked for.
+    """
+
+    problem: problems.MLP
+    size: int
+    train_loss: np.ndarray
+    predictions: np.ndarray
+    _weights: dict[int, list[np.ndarray]]
+    _features: list[np.ndarray]
+    _gradients: list[np.ndarray]
+
+    def coefficients(self, step: int | None = None) -> np.ndarray:
+        """The weight c of each recorded column: Wbar(step) - Wbar(0) = gradients diag(c) features^T / fan-in."""
+        step = self._step(step)
+        batches = [len(self.problem.batch(s)) for s in range(step)]
+        c = self.problem.rates(step) * self.problem.scale(self.size) / np.maximum(batches, 1)
+        return np.repeat(c, batches)
+
+    def _columns_before(self, step: int) -> int:
+        return sum(len(self.problem.batch(s)) for s in range(step))
 
 
 def _train_mlp(problem, width, steps, rng, record, record_fields, subtract_initial) -> MLPRun:
@@ -269,6 +298,138 @@ def _read_only(values) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     array.setflags(write=False)
     return array
+
+
+# Deep linear networks
+
+
+@dataclass(frozen=True, eq=False)
+class DeepLinearRun(_LayeredRun):
+    """One trained deep linear network of dimension D = `size`, width N = nu D, P = alpha D samples, all rounded.
+
+    `test_loss` (steps + 1,): <v v>, v = wstar - beta, the squared error on fresh noiseless data. `train_loss`
+    (steps + 1,): <Delta Delta> on the training set; on the fresh batch of that step; or, for the population,
+    test loss + noise_std^2. No factor 1/2. `decay` (steps + 1,): what is left of the initial weights.
+    """
+
+    problem: problems.DeepLinear
+    size: int
+    test_loss: np.ndarray
+    train_loss: np.ndarray
+    decay: np.ndarray
+    _weights: dict[int, list[np.ndarray]]
+    _features: list[np.ndarray]
+    _gradients: list[np.ndarray]
+
+    def _decay(self, step: int) -> float:
+        return float(self.decay[step])
+
+    def _columns_before(self, step: int) -> int:
+        return step
+
+
+def _train_deep_linear(problem, size: int, steps: int, rng, record, record_fields: bool) -> DeepLinearRun:
+    """Gradient descent on real samples. Since the network is linear, they enter the gradients by their sum vhat."""
+    width, rates = max(1, round(problem.width_ratio * size)), problem.rates(steps)
+    target = rng.standard_normal(size)
+    target *= np.sqrt(size) / linalg.norm(target)
+    weights, left = _initial_deep_linear(problem, size, width, rng), np.ones(1)
+    moving = [np.zeros_like(part) for part in (*weights, left)]
+    samples = _sampler(problem, size, rng)
+    fan_ins = [size] + [width] * (problem.depth - 1)
+    fields = [np.empty((n, steps)) for n in fan_ins + [width] * problem.depth] if record_fields else []
+    kept, test, train, decay = {}, [], [], []
+
+    def run() -> DeepLinearRun:
+        losses = _read_only(test), _read_only(train), _read_only(decay)
+        seen = [_read_only(field[:]) for field in fields]
+        return DeepLinearRun(problem, size, *losses, kept, seen[: problem.depth], seen[problem.depth :])
+
+    for step in range(steps + 1):
+        with np.errstate(over="ignore", invalid="ignore"):
+            g = _deep_linear_gradients(weights)
+            v = target - weights[0].T @ g[0] * np.sqrt(size / width) / problem.gamma
+            vhat, residual = samples(v)
+            losses = np.mean(v**2), residual
+            limit = RUNAWAY * (train[0] if train else residual)
+        if not np.max(losses) <= limit < np.inf:
+            raise DivergenceError(f"training diverged at step {step}: the test loss is {losses[0]:.3g}", step, run())
+        test.append(losses[0])
+        train.append(losses[1])
+        decay.append(left[0])
+        if step in record:
+            kept[step] = [_read_only(part.copy()) for part in weights]
+        if step == steps:
+            return run()
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = _deep_linear_features(weights, vhat)
+            for field, values in zip(fields, h[:-1] + g if record_fields else [], strict=True):
+                field[:, step] = values
+            moves = chain(_deep_linear_moves(problem, g, h), [np.zeros(1)])
+            for parameter, velocity, move in zip([*weights, left], moving, moves, strict=True):
+                _descend(parameter, velocity, move, rates[step], problem)
+
+
+def _initial_deep_linear(problem, size: int, width: int, rng) -> list[np.ndarray]:
+    """[Wbar^0 (N, D), Wbar^1 (N, N), ..., w (N,)], drawn in this order."""
+    fan_ins = [size] + [width] * (problem.depth - 1)
+    hidden = [problem.weight_std / np.sqrt(n) * rng.standard_normal((width, n)) for n in fan_ins]
+    return [*hidden, problem.weight_std * rng.standard_normal(width)]
+
+
+def _sampler(problem, size: int, rng):
+    """A function of v that returns vhat = sqrt(D)/P X^T Delta and <Delta Delta>, on the samples of its step."""
+    ratio = problem.batch_ratio if problem.data_ratio is None else problem.data_ratio
+    if ratio is None:
+        return lambda v: (v, np.mean(v**2) + problem.noise_std**2)
+    count = max(1, round(ratio * size))
+
+    def draw():
+        return rng.standard_normal((count, size)), problem.noise_std * rng.standard_normal(count)
+
+    fixed = draw() if problem.batch_ratio is None else None
+
+    def samples(v):
+        inputs, noise = fixed or draw()
+        delta = inputs @ v / np.sqrt(size) + noise
+        return np.sqrt(size) / count * inputs.T @ delta, np.mean(delta**2)
+
+    return samples
+
+
+def _deep_linear_gradients(weights) -> list[np.ndarray]:
+    """[g^1, ..., g^L]: g^L = w, g^l = Wbar^{l,T} g^{l+1}."""
+    g = [weights[-1].copy()]
+    for matrix in reversed(weights[1:-1]):
+        g.insert(0, matrix.T @ g[0])
+    return g
+
+
+def _deep_linear_features(weights, vhat) -> list[np.ndarray]:
+    """[vhat, h^1, ..., h^L]: the sum over samples of Delta times what each of them sends through the network."""
+    h = [vhat]
+    for matrix in weights[:-1]:
+        h.append(matrix @ h[-1])
+    return h
+
+
+def _deep_linear_moves(problem, g, h):
+    """The plain steps over eta: gamma/sqrt(nu) times g^1 vhat^T/D, then g^{l+1} h^{l,T}/N, in the end h^L."""
+    scale = problem.gamma * np.sqrt(len(h[0]) / len(g[0]))
+    for back, feature in zip(g, h[:-1], strict=True):
+        yield np.outer(scale / len(feature) * back, feature)
+    yield scale * h[-1]
+
+
+def _descend(parameter, velocity, move, rate: float, problem) -> None:
+    """V <- mu V + G - lam W, W <- W + eta V, in place."""
+    if problem.weight_decay:
+        move -= problem.weight_decay * parameter
+    if problem.momentum:
+        velocity *= problem.momentum
+        velocity += move
+        move = velocity
+    parameter += rate * move
 
 
 # Least squares

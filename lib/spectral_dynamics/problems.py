@@ -35,6 +35,68 @@ class LeastSquares:
         arguments.number("noise_std", self.noise_std, at_least=0)
 
 
+@dataclass(frozen=True, eq=False)
+class DeepLinear:
+    """A deep linear network that learns a linear target from Gaussian inputs.
+
+    Inputs x ~ N(0, 1) in R^D, targets `y = wstar.x/sqrt(D) + noise`, `|wstar|^2 = D`. With weights W^0 (N, D),
+    W^l (N, N), w (N,) that start i.i.d. normal with standard deviation `weight_std` sigma,
+
+        h^1 = W^0 x/sqrt(D),  h^{l+1} = W^l h^l/sqrt(N)  (l = 1..L-1),  f = w.h^L/(gamma sqrt(N)) .
+
+    `depth` L >= 1 counts hidden layers, `width_ratio` is nu = N/D. `parametrization` says how gamma follows from
+    `output_scale` gamma0: "mup" gamma = gamma0 sqrt(nu), "ntk" gamma = gamma0. Every parameter descends the loss
+    <Delta^2>/2, Delta = y - f, at its own rate eta gamma^2 D, so that the function moves at rate `learning_rate`
+    eta: a number, or an array with one entry per step (copied, read-only). With G the negative gradient in these
+    units, `momentum` mu in [0, 1) and `weight_decay` lam, in the units of eta, every parameter moves by
+
+        V <- mu V + G - lam W,   W <- W + eta V,   V = 0 before the first step.
+
+    The average < > is over: `data_ratio` alpha = P/D alone, P samples kept for good (full batch); `batch_ratio`
+    alone, a fresh batch of batch_ratio D samples at every step (one-pass SGD); neither, the population.
+    `noise_std` is the standard deviation of the noise. Proportional limit: D, N, P -> infinity at fixed ratios.
+    Raises ValueError.
+    """
+
+    depth: int = 2
+    width_ratio: float = 1.0
+    data_ratio: float | None = None
+    batch_ratio: float | None = None
+    output_scale: float = 1.0
+    parametrization: str = "mup"
+    learning_rate: float | np.ndarray = 0.1
+    weight_std: float = 1.0
+    noise_std: float = 0.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        arguments.whole("depth", self.depth, at_least=1)
+        arguments.number("width_ratio", self.width_ratio, above=0)
+        for name in ("data_ratio", "batch_ratio"):
+            if getattr(self, name) is not None:
+                arguments.number(name, getattr(self, name), above=0)
+        if self.data_ratio is not None and self.batch_ratio is not None:
+            raise ValueError("data_ratio (full batch) and batch_ratio (fresh batches) exclude each other, got both")
+        arguments.number("output_scale", self.output_scale, above=0)
+        arguments.one_of("parametrization", self.parametrization, ("mup", "ntk"))
+        object.__setattr__(self, "learning_rate", _learning_rate(self.learning_rate))
+        arguments.number("weight_std", self.weight_std, above=0)
+        arguments.number("noise_std", self.noise_std, at_least=0)
+        if not arguments.number("momentum", self.momentum, at_least=0) < 1:
+            raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+        arguments.number("weight_decay", self.weight_decay, at_least=0)
+
+    @property
+    def gamma(self) -> float:
+        """The output scale in f = w.h^L/(gamma sqrt(N))."""
+        return self.output_scale * (np.sqrt(self.width_ratio) if self.parametrization == "mup" else 1.0)
+
+    def rates(self, steps: int) -> np.ndarray:
+        """The learning rate of each of `steps` steps. Raises ValueError when the schedule is too short."""
+        return _rates(self.learning_rate, steps)
+
+
 # Name: (phi, its derivative). erf is the plain error function; relu's derivative at 0 is taken as 0.
 ACTIVATIONS = {
     "tanh": (np.tanh, lambda h: 1.0 - np.tanh(h) ** 2),
@@ -122,11 +184,7 @@ class MLP:
 
     def rates(self, steps: int) -> np.ndarray:
         """The learning rate of each of `steps` steps. Raises ValueError when the schedule is too short."""
-        if np.ndim(self.learning_rate) == 0:
-            return np.full(steps, self.learning_rate)
-        if len(self.learning_rate) < steps:
-            raise ValueError(f"learning_rate has {len(self.learning_rate)} entries, {steps} steps need as many")
-        return self.learning_rate[:steps]
+        return _rates(self.learning_rate, steps)
 
     def batch(self, step: int) -> np.ndarray:
         """Sample indices of the batch of one step. Raises ValueError beyond the last batch given."""
@@ -156,6 +214,14 @@ def _learning_rate(value) -> float | np.ndarray:
     if np.any(rates < 0):
         raise ValueError(f"learning_rate must not be negative at any step, got {rates.min()!r}")
     return _frozen(rates)
+
+
+def _rates(learning_rate, steps: int) -> np.ndarray:
+    if np.ndim(learning_rate) == 0:
+        return np.full(steps, learning_rate)
+    if len(learning_rate) < steps:
+        raise ValueError(f"learning_rate has {len(learning_rate)} entries, {steps} steps need as many")
+    return learning_rate[:steps]
 
 
 def _batches(value, samples: int) -> np.ndarray:

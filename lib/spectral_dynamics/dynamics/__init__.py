@@ -1,6 +1,6 @@
 """Level one: order parameters in training time."""
 
-from . import least_squares
+from . import deep_linear, least_squares
 from .order import OrderParameters
 
-__all__ = ["OrderParameters", "least_squares"]
+__all__ = ["OrderParameters", "deep_linear", "least_squares"]
