@@ -93,6 +93,9 @@ def test_page_fits_a_phone(html, browser, name):
     with Visit(browser, (html / "chapters" / f"{name}.html").as_uri(), PHONE) as visit:
         width = visit.page.evaluate("() => document.documentElement.scrollWidth")
         assert width <= PHONE["width"], f"the page is {width} px wide on a screen of {PHONE['width']}"
+        for movie in visit.page.frames[1:]:
+            hidden = movie.evaluate("() => document.documentElement.scrollHeight - window.innerHeight")
+            assert hidden <= 0, f"{hidden} px of the movie are cut off"
         assert not visit.outside and not visit.errors
 
 

@@ -87,9 +87,11 @@ class Movie:
 
     def _repr_html_(self) -> str:
         width, height = self.shape
+        # The picture keeps its shape at any width of the page; below it the controls have a fixed height.
         return (
-            f'<iframe class="movie" src="movies/{self.name}.html" title="{html.escape(self.alt)}" '
-            f'style="width:100%;max-width:{width}px;aspect-ratio:{width}/{height + 60};border:0"></iframe>'
+            f'<div class="movie" style="max-width:{width}px;aspect-ratio:{width}/{height};margin:0 auto 56px">'
+            f'<iframe src="movies/{self.name}.html" title="{html.escape(self.alt)}" '
+            f'style="width:100%;height:calc(100% + 52px);border:0;background:#fff"></iframe></div>'
         )
 
     def __repr__(self) -> str:
