@@ -37,6 +37,7 @@ ALLOWED = {
     "networks": COMMON | {"problems"},
     "dynamics": COMMON | {"problems", "dynamics"},
     "spectra": COMMON | {"problems", "dynamics", "spectra"},
+    "sweeps": COMMON,
     "plots": set(),
     "checks": set(),
     "__init__": {"dynamics", "networks", "problems", "spectra"},

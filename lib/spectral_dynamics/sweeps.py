@@ -1,0 +1,75 @@
+"""Many cases, many seeds, several sizes: run them once, keep every result, and go to infinite size."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from joblib import Memory, Parallel, delayed
+
+from . import arguments
+
+
+def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -> list:
+    """[function(**case) for case in cases], each result on disk as soon as it is there, `workers` at a time.
+
+    `function` must be pure: its result depends on its arguments alone, seeds included. `store`: a folder; a case
+    found there is read, not run, so that an interrupted sweep goes on where it stopped. Results are forgotten when
+    the source of `function` changes, not when what it calls does: let that be an argument (a version, or a hash).
+    Raises ValueError, and whatever `function` raises; results of the cases before that are kept.
+    """
+    workers = arguments.whole("workers", workers, at_least=1)
+    kept = Memory(store, verbose=0).cache(function)
+    return Parallel(n_jobs=workers)(delayed(kept)(**case) for case in cases)
+
+
+@dataclass(frozen=True, eq=False)
+class Extrapolation:
+    """The straight line `limit + slope/size` through means over seeds, weighted by their standard errors.
+
+    `limit`, `standard_error` (of the limit) and `slope`, of the shape of one run's values. `chi_square`: squared
+    distances of the means from the line in standard errors, summed: about sizes - 2 where the line is right.
+    """
+
+    limit: np.ndarray
+    standard_error: np.ndarray
+    slope: np.ndarray
+    chi_square: np.ndarray
+
+
+def extrapolate(sizes, values, power: float = 1.0) -> Extrapolation:
+    """Weighted least squares of the means of `values` (runs, ...) at each of `sizes` (runs,) on a + b/size^power.
+
+    The standard error of each mean is estimated from the scatter of its own runs. A value that does not scatter at
+    all, at any size, is taken as it is, with equal weights and standard error 0. Raises ValueError with fewer than
+    two different sizes, or fewer than two runs at one of them.
+    """
+    sizes = arguments.array("sizes", sizes, ndim=1)
+    values = arguments.array("values", values)
+    if values.shape[:1] != sizes.shape:
+        raise ValueError(f"values must have one row for each of the {len(sizes)} sizes, got shape {values.shape}")
+    if sizes.size and sizes.min() <= 0:
+        raise ValueError(f"sizes must be positive, got {sizes.min()}")
+    power = arguments.number("power", power, above=0)
+    points, counts = np.unique(sizes, return_counts=True)
+    if len(points) < 2 or counts.min() < 2:
+        got = ", ".join(f"{point:g} ({count} x)" for point, count in zip(points, counts, strict=True))
+        raise ValueError(f"sizes must name two or more sizes, each at least twice, got {got}")
+    groups = [values[sizes == point] for point in points]
+    means = np.array([group.mean(axis=0) for group in groups])
+    variances = np.array([group.var(axis=0, ddof=1) / len(group) for group in groups])
+    return _line(points**-power, means, variances)
+
+
+def _line(x, means, variances) -> Extrapolation:
+    """The weighted line through `means` (points, ...), by its normal equations; every entry has its own weights."""
+    x = x.reshape(-1, *[1] * (means.ndim - 1))
+    scatters = np.all(variances > 0, axis=0)
+    weights = 1 / np.where(scatters, variances, 1.0)
+    total = weights.sum(axis=0)
+    centre, level = (np.sum(weights * part, axis=0) / total for part in (x, means))
+    spread = np.sum(weights * (x - centre) ** 2, axis=0)
+    slope = np.sum(weights * (x - centre) * (means - level), axis=0) / spread
+    limit = level - slope * centre
+    error = np.where(scatters, np.sqrt(1 / total + centre**2 / spread), 0.0)
+    left = np.where(scatters, np.sum(weights * (means - limit - slope * x) ** 2, axis=0), 0.0)
+    return Extrapolation(limit, error, slope, left)

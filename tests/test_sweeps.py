@@ -1,0 +1,113 @@
+"""Sweeps: nothing is run twice, nothing is lost, and the line to infinite size is the right one."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spectral_dynamics import sweeps
+
+COUNTER = "runs.txt"
+
+
+def counted(folder, base, seed):
+    """A pure result, and a trace of having been run."""
+    if base < 0:
+        raise RuntimeError("this case cannot be run")
+    with open(folder / COUNTER, "a", encoding="utf-8") as trace:
+        trace.write("x")
+    return np.array([base, seed]) + np.random.default_rng(seed).random()
+
+
+def cases(folder, *bases):
+    return [{"folder": folder, "base": base, "seed": seed} for base in bases for seed in (0, 1)]
+
+
+def runs(folder):
+    return len((folder / COUNTER).read_text(encoding="utf-8"))
+
+
+def test_a_sweep_returns_every_result_in_order_and_runs_nothing_twice(tmp_path):
+    store = tmp_path / "store"
+    first = sweeps.run(counted, cases(tmp_path, 1, 2), store=store)
+    assert [tuple(np.floor(value)) for value in first] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    again = sweeps.run(counted, cases(tmp_path, 1, 2, 3), store=store)
+    assert np.array_equal(again[:4], first) and runs(tmp_path) == 6
+
+
+def test_what_was_done_before_a_failure_is_kept(tmp_path):
+    store = tmp_path / "store"
+    with pytest.raises(RuntimeError, match="cannot be run"):
+        sweeps.run(counted, cases(tmp_path, 1, -1), store=store)
+    sweeps.run(counted, cases(tmp_path, 1), store=store)
+    assert runs(tmp_path) == 2
+
+
+def test_several_workers_return_the_same(tmp_path):
+    one = sweeps.run(counted, cases(tmp_path, 1, 2), store=tmp_path / "one")
+    two = sweeps.run(counted, cases(tmp_path, 1, 2), store=tmp_path / "two", workers=2)
+    assert np.array_equal(one, two)
+
+
+def test_workers_are_counted(tmp_path):
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        sweeps.run(counted, [], store=tmp_path, workers=0)
+
+
+# To infinite size
+
+
+def noisy(rng, runs_at, limit, slope, scatter, power=1.0):
+    sizes = np.concatenate([[size] * count for size, count in runs_at])
+    noise = rng.standard_normal((len(sizes), len(limit))) * scatter / np.sqrt(sizes)[:, None]
+    return sizes, limit + slope * sizes[:, None] ** -power + noise
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(-5, 5), st.floats(-100, 100), st.floats(0.3, 2.0))
+def test_a_line_without_scatter_is_found_exactly(limit, slope, power):
+    sizes = np.repeat([100, 200, 400], 2)
+    fit = sweeps.extrapolate(sizes, limit + slope * sizes**-power, power=power)
+    assert fit.limit == pytest.approx(limit, abs=1e-9) and fit.slope == pytest.approx(slope, abs=1e-6)
+    assert fit.standard_error < 1e-9
+
+
+def test_the_fit_is_that_of_numpy():
+    sizes, values = noisy(np.random.default_rng(0), [(100, 9), (200, 5), (400, 7)], np.array([1.0]), 30.0, 2.0)
+    groups = [values[sizes == size, 0] for size in (100, 200, 400)]
+    errors = [np.std(group, ddof=1) / np.sqrt(len(group)) for group in groups]
+    x, means = 1 / np.array([100, 200, 400]), [group.mean() for group in groups]
+    (slope, limit), covariance = np.polyfit(x, means, 1, w=1 / np.array(errors), cov="unscaled")
+    fit = sweeps.extrapolate(sizes, values)
+    assert fit.limit[0] == pytest.approx(limit, rel=1e-10) and fit.slope[0] == pytest.approx(slope, rel=1e-10)
+    assert fit.standard_error[0] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-10)
+    residual = (means - limit - slope * x) / errors
+    assert fit.chi_square[0] == pytest.approx(residual @ residual, rel=1e-10)
+
+
+def test_the_standard_error_is_what_repeated_experiments_scatter_by():
+    rng, truth = np.random.default_rng(1), np.array([1.0, -2.0])
+    fits = [sweeps.extrapolate(*noisy(rng, [(100, 40), (200, 30), (400, 20)], truth, 5.0, 3.0)) for _ in range(400)]
+    distance = np.array([(fit.limit - truth) / fit.standard_error for fit in fits])
+    assert np.abs(distance.mean(axis=0)).max() < 0.15 and np.abs(distance.std(axis=0) - 1).max() < 0.12
+    assert np.mean([fit.chi_square for fit in fits]) == pytest.approx(1.0, abs=0.2)
+
+
+def test_shapes_of_a_run_are_kept():
+    values = np.random.default_rng(2).random((6, 3, 2))
+    fit = sweeps.extrapolate([100, 100, 200, 200, 400, 400], values)
+    assert fit.limit.shape == fit.slope.shape == fit.standard_error.shape == fit.chi_square.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values", "message"),
+    [
+        ([100, 100], np.ones(2), "two or more sizes"),
+        ([100, 100, 200], np.ones(3), r"each at least twice, got 100 \(2 x\), 200 \(1 x\)"),
+        ([100, 200], np.ones(3), "values must have one row for each of the 2 sizes"),
+        ([-1, -1, 2, 2], np.ones(4), "sizes must be positive"),
+        ([1, 1, 2, 2], np.array([1, 2, np.nan, 3]), "values holds 1 non-finite"),
+    ],
+)
+def test_bad_sizes_and_values_are_refused_by_name(sizes, values, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.extrapolate(sizes, values)
