@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spectral_dynamics import sweeps
+from spectral_dynamics import errors, sweeps
 
 COUNTER = "runs.txt"
 
@@ -46,6 +46,21 @@ def test_several_workers_return_the_same(tmp_path):
     one = sweeps.run(counted, cases(tmp_path, 1, 2), store=tmp_path / "one")
     two = sweeps.run(counted, cases(tmp_path, 1, 2), store=tmp_path / "two", workers=2)
     assert np.array_equal(one, two)
+
+
+def runaway(step):
+    raise errors.DivergenceError("training diverged", step, {"so far": step})
+
+
+def unconverged(step):
+    raise errors.ConvergenceError("no convergence", {"so far": step}, 0.5)
+
+
+@pytest.mark.parametrize("function", [runaway, unconverged])
+def test_an_error_comes_back_from_a_worker_with_all_it_carries(tmp_path, function):
+    with pytest.raises(RuntimeError) as caught:
+        sweeps.run(function, [{"step": 3}, {"step": 3}], store=tmp_path, workers=2)
+    assert caught.value.partial == {"so far": 3}
 
 
 def test_workers_are_counted(tmp_path):
@@ -92,6 +107,28 @@ def test_the_standard_error_is_what_repeated_experiments_scatter_by():
     assert np.mean([fit.chi_square for fit in fits]) == pytest.approx(1.0, abs=0.2)
 
 
+def test_controls_remove_the_scatter_that_they_explain_and_nothing_else():
+    rng, fits = np.random.default_rng(3), []
+    for _ in range(300):
+        sizes, values = noisy(rng, [(100, 40), (200, 40)], np.array([1.0]), 5.0, 1.0)
+        controls = rng.standard_normal((80, 2)) / np.sqrt(sizes)[:, None]
+        values = values + controls @ np.array([[5.0], [-3.0]])
+        padded = np.column_stack(
+            [controls, np.zeros(80), controls[:, 0]]
+        )  # one that is nothing, one that is there twice
+        pair = [sweeps.extrapolate(sizes, values), sweeps.extrapolate(sizes, values, controls=padded)]
+        fits.append([(fit.limit[0], fit.standard_error[0]) for fit in pair])
+    limits, errors = np.moveaxis(np.array(fits), 2, 0)
+    assert np.median(errors[:, 1] / errors[:, 0]) < 0.2
+    distance = (limits[:, 1] - 1) / errors[:, 1]
+    assert abs(distance.mean()) < 0.2 and abs(distance.std() - 1) < 0.15
+
+
+def test_controls_need_enough_runs():
+    with pytest.raises(ValueError, match="each at least 11 times"):
+        sweeps.extrapolate([1, 1, 2, 2], np.ones(4), controls=np.ones((4, 1)))
+
+
 def test_shapes_of_a_run_are_kept():
     values = np.random.default_rng(2).random((6, 3, 2))
     fit = sweeps.extrapolate([100, 100, 200, 200, 400, 400], values)
@@ -102,7 +139,7 @@ def test_shapes_of_a_run_are_kept():
     ("sizes", "values", "message"),
     [
         ([100, 100], np.ones(2), "two or more sizes"),
-        ([100, 100, 200], np.ones(3), r"each at least twice, got 100 \(2 x\), 200 \(1 x\)"),
+        ([100, 100, 200], np.ones(3), r"each at least 2 times, got 100 \(2 x\), 200 \(1 x\)"),
         ([100, 200], np.ones(3), "values must have one row for each of the 2 sizes"),
         ([-1, -1, 2, 2], np.ones(4), "sizes must be positive"),
         ([1, 1, 2, 2], np.array([1, 2, np.nan, 3]), "values holds 1 non-finite"),

@@ -9,6 +9,9 @@ class ConvergenceError(RuntimeError):
         self.partial = partial
         self.residual = residual
 
+    def __reduce__(self):  # so that it survives the way back from a worker
+        return type(self), (*self.args, self.partial, self.residual)
+
 
 class DivergenceError(RuntimeError):
     """Training ran away at `.step`; `.partial` holds everything up to there."""
@@ -17,3 +20,6 @@ class DivergenceError(RuntimeError):
         super().__init__(message)
         self.step = step
         self.partial = partial
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.step, self.partial)

@@ -10,6 +10,7 @@ from itertools import chain
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import blas
 from scipy.sparse.linalg import svds
 
 from . import arguments, problems
@@ -365,9 +366,9 @@ def _train_deep_linear(problem, size: int, steps: int, rng, record, record_field
             h = _deep_linear_features(weights, vhat)
             for field, values in zip(fields, h[:-1] + g if record_fields else [], strict=True):
                 field[:, step] = values
-            moves = chain(_deep_linear_moves(problem, g, h), [np.zeros(1)])
-            for parameter, velocity, move in zip([*weights, left], moving, moves, strict=True):
-                _descend(parameter, velocity, move, rates[step], problem)
+            moves = chain(_deep_linear_moves(problem, g, h), [(np.zeros(1), np.zeros(1))])
+            for parameter, velocity, (column, row) in zip([*weights, left], moving, moves, strict=True):
+                _descend(parameter, velocity, column, row, rates[step], problem)
 
 
 def _initial_deep_linear(problem, size: int, width: int, rng) -> list[np.ndarray]:
@@ -392,7 +393,7 @@ def _sampler(problem, size: int, rng):
     def samples(v):
         inputs, noise = fixed or draw()
         delta = inputs @ v / np.sqrt(size) + noise
-        return np.sqrt(size) / count * inputs.T @ delta, np.mean(delta**2)
+        return np.sqrt(size) / count * (inputs.T @ delta), np.mean(delta**2)
 
     return samples
 
@@ -414,22 +415,30 @@ def _deep_linear_features(weights, vhat) -> list[np.ndarray]:
 
 
 def _deep_linear_moves(problem, g, h):
-    """The plain steps over eta: gamma/sqrt(nu) times g^1 vhat^T/D, then g^{l+1} h^{l,T}/N, in the end h^L."""
+    """Plain steps over eta as (column, row): gamma/sqrt(nu) times g^1 vhat^T/D, g^{l+1} h^{l,T}/N, in the end h^L."""
     scale = problem.gamma * np.sqrt(len(h[0]) / len(g[0]))
     for back, feature in zip(g, h[:-1], strict=True):
-        yield np.outer(scale / len(feature) * back, feature)
-    yield scale * h[-1]
+        yield scale / len(feature) * back, feature
+    yield scale * h[-1], np.ones(1)
 
 
-def _descend(parameter, velocity, move, rate: float, problem) -> None:
-    """V <- mu V + G - lam W, W <- W + eta V, in place."""
+def _descend(parameter, velocity, column, row, rate: float, problem) -> None:
+    """V <- mu V + column row^T - lam W, W <- W + eta V, in place: large matrices are moved, not made."""
+    if not problem.momentum:
+        if problem.weight_decay:
+            parameter *= 1 - rate * problem.weight_decay
+        _add_outer(parameter, rate * column, row)
+        return
+    velocity *= problem.momentum
     if problem.weight_decay:
-        move -= problem.weight_decay * parameter
-    if problem.momentum:
-        velocity *= problem.momentum
-        velocity += move
-        move = velocity
-    parameter += rate * move
+        velocity -= problem.weight_decay * parameter
+    _add_outer(velocity, column, row)
+    parameter += rate * velocity
+
+
+def _add_outer(matrix, column, row) -> None:
+    """matrix += column row^T for a C-ordered matrix (or, with a row of length 1, a vector), without a temporary."""
+    blas.dger(1.0, row, column, a=matrix.reshape(len(column), len(row)).T, overwrite_a=1)
 
 
 # Least squares
@@ -472,6 +481,6 @@ def _train_least_squares(problem, dimension: int, steps: int, rng) -> LeastSquar
             raise DivergenceError(message, step, run())
         errors.append(v)
         residuals.append(delta)
-        vhat = np.sqrt(dimension) / samples * inputs.T @ delta
+        vhat = np.sqrt(dimension) / samples * (inputs.T @ delta)
         beta = beta + problem.learning_rate * (vhat - problem.ridge * beta)
     return run()

@@ -36,12 +36,14 @@ class Extrapolation:
     chi_square: np.ndarray
 
 
-def extrapolate(sizes, values, power: float = 1.0) -> Extrapolation:
+def extrapolate(sizes, values, power: float = 1.0, controls=None) -> Extrapolation:
     """Weighted least squares of the means of `values` (runs, ...) at each of `sizes` (runs,) on a + b/size^power.
 
     The standard error of each mean is estimated from the scatter of its own runs. A value that does not scatter at
-    all, at any size, is taken as it is, with equal weights and standard error 0. Raises ValueError with fewer than
-    two different sizes, or fewer than two runs at one of them.
+    all, at any size, is taken as it is, with equal weights and standard error 0. `controls` (runs, k): quantities of
+    each run whose exact expectation is known, less that expectation; the mean of the values is then corrected for
+    that of the controls, by linear regression at each size (control variates). Raises ValueError with fewer than two
+    different sizes, or fewer than two runs at one of them (10 more than controls, if there are any).
     """
     sizes = arguments.array("sizes", sizes, ndim=1)
     values = arguments.array("values", values)
@@ -51,13 +53,31 @@ def extrapolate(sizes, values, power: float = 1.0) -> Extrapolation:
         raise ValueError(f"sizes must be positive, got {sizes.min()}")
     power = arguments.number("power", power, above=0)
     points, counts = np.unique(sizes, return_counts=True)
-    if len(points) < 2 or counts.min() < 2:
+    if controls is not None:
+        controls = arguments.array("controls", controls, shape=(len(sizes), None))
+    least = 2 if controls is None else controls.shape[1] + 10
+    if len(points) < 2 or counts.min() < least:
         got = ", ".join(f"{point:g} ({count} x)" for point, count in zip(points, counts, strict=True))
-        raise ValueError(f"sizes must name two or more sizes, each at least twice, got {got}")
-    groups = [values[sizes == point] for point in points]
-    means = np.array([group.mean(axis=0) for group in groups])
-    variances = np.array([group.var(axis=0, ddof=1) / len(group) for group in groups])
-    return _line(points**-power, means, variances)
+        raise ValueError(f"sizes must name two or more sizes, each at least {least} times, got {got}")
+    groups = [sizes == point for point in points]
+    found = [_mean(values[group], None if controls is None else controls[group]) for group in groups]
+    return _line(points**-power, *map(np.array, zip(*found, strict=True)))
+
+
+def _mean(values, controls) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over runs, and its variance: an ordinary one, or the intercept of the regression on `controls`."""
+    count = len(values)
+    if controls is None:
+        return values.mean(axis=0), values.var(axis=0, ddof=1) / count
+    design = np.column_stack([np.ones(count), controls])
+    inverse = np.linalg.pinv(design, rcond=1e-10)  # controls may be zero, or the same twice
+    flat = values.reshape(count, -1)
+    coefficients = inverse @ flat
+    rank = np.linalg.matrix_rank(design, tol=1e-10 * np.linalg.norm(design, 2))
+    scatter = np.sum((flat - design @ coefficients) ** 2, axis=0) / (count - rank)
+    scatter[np.ptp(flat, axis=0) == 0] = 0
+    shape = values.shape[1:]
+    return coefficients[0].reshape(shape), (scatter * (inverse @ inverse.T)[0, 0]).reshape(shape)
 
 
 def _line(x, means, variances) -> Extrapolation:
