@@ -68,6 +68,20 @@ def test_workers_are_counted(tmp_path):
         sweeps.run(counted, [], store=tmp_path, workers=0)
 
 
+def first(x):
+    return x + 1
+
+
+def second(x):
+    return x + 2
+
+
+def test_a_fingerprint_changes_with_code_and_constants_alone():
+    assert sweeps.fingerprint(first, 3) == sweeps.fingerprint(first, 3)
+    others = [(second, 3), (first, 4), (first, 3, sweeps), (first,), (3, first), (sweeps.Extrapolation, 3)]
+    assert len({sweeps.fingerprint(*parts) for parts in [(first, 3), *others]}) == 7
+
+
 # To infinite size
 
 

@@ -1,7 +1,10 @@
 """Many cases, many seeds, several sizes: run them once, keep every result, and go to infinite size."""
 
+import hashlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import FunctionType, ModuleType
 
 import numpy as np
 from joblib import Memory, Parallel, delayed
@@ -20,6 +23,17 @@ def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -
     workers = arguments.whole("workers", workers, at_least=1)
     kept = Memory(store, verbose=0).cache(function)
     return Parallel(n_jobs=workers)(delayed(kept)(**case) for case in cases)
+
+
+def fingerprint(*parts) -> str:
+    """A hash of the code, and the constants, that a stored result came from: it changes when one of them does.
+
+    Functions, classes and modules stand for their source, anything else for its `repr`. Name what the numbers depend
+    on, down to the functions that are called, and nothing else: a result is stale when this is not what it was.
+    """
+    coded = (FunctionType, type, ModuleType)
+    texts = [inspect.getsource(part) if isinstance(part, coded) else repr(part) for part in parts]
+    return hashlib.sha256("\0".join(texts).replace("\r", "").encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
