@@ -13,12 +13,11 @@ two predictions, which are 0 where nothing is predicted above the bulk edge. `fe
 predictions at the width SEARCHED from other numbers of directions and rounds of products with Wbar(0).
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
-from spectral_dynamics import networks, problems, spectra
+from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.spectra import outliers
 
 STORED = Path(__file__).with_suffix(".npz")
@@ -31,10 +30,11 @@ KEPT = 14
 
 
 def fingerprint() -> str:
-    """Changes whenever this script, or a library room whose numbers it stores, does."""
-    library = Path(spectra.__file__).parents[1]
-    rooms = [library / "problems.py", library / "networks.py", library / "spectra" / "outliers.py", Path(__file__)]
-    return hashlib.sha256(b"".join(room.read_bytes().replace(b"\r", b"") for room in rooms)).hexdigest()
+    """Changes whenever a number of the table could: with the problem, the network, or the prediction."""
+    trained = [problems.MLP, networks._train_mlp, networks._initial_weights, networks._forward]
+    trained += [networks._backward, networks._updated, networks._LayeredRun, networks._leading_directions]
+    chosen = [CASES, STEPS, DIRECTIONS, ROUNDS, OPTIONS, SEARCHED, KEPT]
+    return sweeps.fingerprint(*trained, *chosen, outliers, digits, run, predict, case)
 
 
 def digits(count: int = 300) -> tuple[problems.MLP, np.ndarray]:

@@ -82,6 +82,11 @@ def test_a_fingerprint_changes_with_code_and_constants_alone():
     assert len({sweeps.fingerprint(*parts) for parts in [(first, 3), *others]}) == 7
 
 
+def test_a_fingerprint_refuses_what_is_another_in_every_run():
+    with pytest.raises(ValueError, match="the same in every run"):
+        sweeps.fingerprint({"activation": lambda h: h})
+
+
 # To infinite size
 
 

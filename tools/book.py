@@ -26,7 +26,9 @@ def stage(target: Path) -> Path:
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+            shutil.copytree(
+                source, target / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".store")
+            )
         elif source.exists():
             shutil.copy(source, target / name)
     return target

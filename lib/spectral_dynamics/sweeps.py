@@ -30,9 +30,13 @@ def fingerprint(*parts) -> str:
 
     Functions, classes and modules stand for their source, anything else for its `repr`. Name what the numbers depend
     on, down to the functions that are called, and nothing else: a result is stale when this is not what it was.
+    Raises ValueError for a part whose `repr` is an address in memory.
     """
     coded = (FunctionType, type, ModuleType)
     texts = [inspect.getsource(part) if isinstance(part, coded) else repr(part) for part in parts]
+    for part, text in zip(parts, texts, strict=True):
+        if not isinstance(part, coded) and " at 0x" in text:
+            raise ValueError(f"parts must be code or have a repr that is the same in every run, got {text}")
     return hashlib.sha256("\0".join(texts).replace("\r", "").encode()).hexdigest()
 
 
