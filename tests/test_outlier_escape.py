@@ -207,6 +207,26 @@ def test_reference_values_and_alignments_in_networks(table):
     assert 0.5 * sweeps.extrapolate(sizes, tops[:, -1]).limit == pytest.approx(1.78280, rel=0.005)
 
 
+def test_the_ruler_reads_one_on_a_critical_spike_made_of_its_own_bulk():
+    """The first column of noise made longer: lambda^2 = L - nu is known from a column argument, without A and B."""
+    size, runs, rng = 150, 400, np.random.default_rng(3)
+    for width_ratio in (0.5, 2.0):
+        rows = round(width_ratio * size)
+        noise = rng.standard_normal((runs, rows, size)) / np.sqrt(size)
+        noise[:, :, 0] *= np.sqrt(1 + width_ratio**-0.5)
+        mean = np.linalg.svd(noise, compute_uv=False)[:, 0].mean()
+        assert strengths(mean, ruler(rows, size)) == pytest.approx(1, abs=0.07)
+
+
+def test_an_outlier_leaves_and_returns_where_training_swings(table):
+    corner = DeepLinear(**escape.BASE | {"output_scale": 6.0, "weight_std": 1.1})
+    theory, steps = deep_linear.solve(corner, 17), np.arange(9, 18)
+    out = [outliers.outliers(theory.order(1, step)).singular_values.size > 0 for step in steps]
+    above = table["map_tops"][-1, -1] / 1.1 > ruler(escape.MAP_SIZE, escape.MAP_SIZE)[2]
+    assert np.array_equal(out, steps % 2 == 1)
+    assert np.array_equal(above[steps], steps % 2 == 1)
+
+
 # Closed forms
 
 
