@@ -173,7 +173,7 @@ def main(workers: int) -> None:
 def write(results: dict, made_by: str) -> None:
     """The table of everything so far."""
     rows = [(one, result) for name in results for one, result in zip(*results[name], strict=True)]
-    table = {key: np.array([result[key] for _, result in rows]) for key in rows[0][1]}
+    table = {key: np.array([result[key] for _, result in rows], dtype=np.float32) for key in rows[0][1]}
     np.savez_compressed(
         STORED,
         setting=[NAMES.index(one["name"]) for one, _ in rows],
