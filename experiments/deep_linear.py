@@ -33,7 +33,7 @@ ROUND = (48, 24, 24)  # networks added in each round at the smallest, the middle
 ROUNDS = 12  # at most
 LINE = 1.03  # what stands less than 3 % above the edge has corrections of N^(-2/3), not of 1/N
 # Standard errors at which seeds are no longer added, of losses and singular values (relative) and of cosines.
-ERRORS = {"losses": 0.0085, "values": 0.002, "cosines": 0.008}
+ERRORS = {"losses": 0.0065, "values": 0.002, "cosines": 0.008}
 
 COLUMNS = ("depth", "width_ratio", "output_scale", "learning_rate", "weight_std")
 ROWS = {  # name: sizes D, the columns, everything else
