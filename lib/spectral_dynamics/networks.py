@@ -5,16 +5,17 @@ sample of each step's batch: first all samples of step 0, then those of step 1, 
 the samples of a step act by their sum alone, which is one column.
 """
 
-from dataclasses import dataclass
-from itertools import chain
+import copy
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 
 import numpy as np
 from scipy import linalg
 from scipy.linalg import blas
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, svds
 
 from . import arguments, problems
-from .errors import DivergenceError
+from .errors import ConvergenceError, DivergenceError
 
 RUNAWAY = 1e6  # a loss this many times its start is divergence; spikes at the edge of stability stay far below
 
@@ -42,7 +43,13 @@ def train(problem, *, size: int, steps: int, rng, record=None, record_fields=Tru
     if subtract_initial:
         raise ValueError("subtract_initial is for a problems.MLP alone, it must be False")
     if isinstance(problem, problems.DeepLinear):
-        return _train_deep_linear(problem, size, steps, rng, _recorded_steps(record, steps), bool(record_fields))
+        record, start = _recorded_steps(record, steps), copy.deepcopy(rng)
+        try:
+            run = _train_deep_linear(problem, size, steps, rng, record, bool(record_fields))
+        except DivergenceError as error:
+            error.partial = replace(error.partial, _start=start)
+            raise
+        return replace(run, _start=start)
     if isinstance(problem, problems.LeastSquares):
         return _train_least_squares(problem, size, steps, rng)
     kinds = "problems.MLP, problems.DeepLinear or problems.LeastSquares"
@@ -321,12 +328,207 @@ class DeepLinearRun(_LayeredRun):
     _weights: dict[int, list[np.ndarray]]
     _features: list[np.ndarray]
     _gradients: list[np.ndarray]
+    _start: np.random.Generator | None = None  # as it was before the first draw: the data are drawn again, not kept
+
+    def inputs(self, step: int = 0) -> np.ndarray:
+        """The samples X (P, D) in use at `step`: the training set or, with fresh batches, that step's batch.
+
+        They are not kept but drawn again at every call, from the state that the generator had before training:
+        8 P D bytes, the initial weights once more while it lasts, and with fresh batches the time of drawing all
+        the earlier ones. Raises ValueError for the population, which has no samples, and when the generator does not
+        give the same draws again.
+        """
+        inputs = self._replayed(self._step(step))[1]
+        if inputs is None:
+            raise ValueError("problem must have samples, got the population: neither data_ratio nor batch_ratio")
+        return inputs
+
+    def error(self, step: int) -> np.ndarray:
+        """v = wstar - beta (D,), what is left to learn at a recorded step. Raises ValueError."""
+        return self._error(self._kept(step), self._replayed(None)[0])
+
+    def leading_mode(self, step: int, population: bool = False) -> "MeasuredMode":
+        """The largest eigenvalue of the tangent kernel's operator at a recorded step, exactly.
+
+        One step of plain descent without noise is `v <- v - eta M Sigma v`, Sigma = X^T X/P on the samples in use
+        (`population`, or a problem without samples: the identity), and
+
+            M = sum_{l=0..L} rho_l Pi_l^T Pi_l ,  Pi_l = Wbar^{l-1} ... Wbar^0 ,
+            rho_0 = |g^1|^2/N ,  rho_l = |g^{l+1}|^2 D/N^2 ,  rho_L = D/N .
+
+        Stable while eta times the largest eigenvalue stays below 2. By Lanczos, M is never formed: memory is that
+        of the samples (see `inputs`) and some 20 vectors of length D or P. Raises ValueError, and ConvergenceError
+        when Lanczos stops short.
+        """
+        weights = self._kept(step)
+        target, inputs, _ = self._replayed(None if _flag("population", population) else step)
+        v, rates = self._error(weights, target), _tangent_rates(self.size, weights)
+        if inputs is None:
+            value, y = _largest(lambda q: _tangent(weights, rates, q), v)
+        else:
+            kernel = lambda x: inputs @ _tangent(weights, rates, inputs.T @ x) / len(inputs)  # noqa: E731
+            value, chi = _largest(kernel, inputs @ v)
+            y = _tangent(weights, rates, inputs.T @ chi)
+        return MeasuredMode(
+            value, float(abs(y @ v) / (linalg.norm(y) * linalg.norm(v))), _read_only(y / linalg.norm(y))
+        )
+
+    def ntk_spectrum(self, step: int, population: bool = False) -> np.ndarray:
+        """All D eigenvalues, descending, of the operator of `leading_mode`.
+
+        M and Sigma are formed: 8 D^2 bytes a few times over, for D up to a few thousand. Raises ValueError.
+        """
+        weights = self._kept(step)
+        inputs = self._replayed(None if _flag("population", population) else step)[1]
+        forward, M = np.eye(self.size), np.zeros((self.size, self.size))
+        for l, rate in enumerate(_tangent_rates(self.size, weights)):
+            forward = weights[l - 1] @ forward if l else forward
+            M += rate * forward.T @ forward
+        if inputs is None:
+            return linalg.eigvalsh(M)[::-1]
+        sampled = inputs @ linalg.cholesky(M, lower=True)  # M is positive: at least rho_0
+        return np.maximum(linalg.eigvalsh(sampled.T @ sampled / len(inputs))[::-1], 0)
+
+    def hessian_top(self, step: int, population: bool = False) -> float:
+        """The largest eigenvalue of gamma^2 D times the Hessian of the loss <Delta^2>/2 in the raw weights W.
+
+        At a recorded step, on the samples in use (`population`: of the population's loss). The units are those of
+        `leading_mode`: plain descent moves W by eta gamma^2 D, and were f linear in W the two would be equal. What
+        sets them apart are the second derivatives of f, weighed by the residuals. By Hessian-vector products and
+        Lanczos: memory is that of the samples and some 20 vectors as long as all weights together. Raises
+        ValueError, and ConvergenceError when Lanczos stops short.
+        """
+        weights = self._kept(step)
+        target, inputs, noise = self._replayed(None if _flag("population", population) else step)
+        v = self._error(weights, target)
+
+        def covariance(vector):
+            return vector if inputs is None else inputs.T @ (inputs @ vector) / len(inputs)
+
+        vhat = covariance(v)
+        if inputs is not None:
+            vhat = vhat + np.sqrt(self.size) / len(inputs) * (inputs.T @ noise)
+        gradients, features = _deep_linear_gradients(weights), _deep_linear_features(weights, vhat)
+        steepest = [np.outer(g, h) for g, h in zip(gradients, features[:-1], strict=True)]
+        product = _hessian_product(self.problem, weights, gradients, features, covariance)
+        return _largest(product, _flat([*steepest, features[-1]]))[0]
+
+    def _error(self, weights, target) -> np.ndarray:
+        back = weights[0].T @ _deep_linear_gradients(weights)[0]
+        return target - back * np.sqrt(self.size / len(weights[-1])) / self.problem.gamma
+
+    def _replayed(self, step: int | None):
+        """wstar, and the samples and noise of a step (None, None: of none, or there are none): drawn once more."""
+        if self._start is None:
+            raise ValueError("a run must come from networks.train, its data are drawn again from there")
+        rng, width = _Witness(copy.deepcopy(self._start)), len(self._weights[0][-1])
+        target = rng.standard_normal(self.size)
+        target *= np.sqrt(self.size) / linalg.norm(target)
+        initial = _initial_deep_linear(self.problem, self.size, width, rng)
+        if not all(map(np.array_equal, initial, self._weights[0])):
+            raise ValueError("rng must give the same draws from the same state, it gave other initial weights")
+        if step is None or (self.problem.data_ratio is None and self.problem.batch_ratio is None):
+            return target, None, None
+        samples = _sampler(self.problem, self.size, rng)
+        for _ in range(step + 1 if self.problem.data_ratio is None else 0):
+            samples(np.zeros(self.size))
+        inputs, noise = rng.last
+        return target, inputs, self.problem.noise_std * noise
 
     def _decay(self, step: int) -> float:
         return float(self.decay[step])
 
     def _columns_before(self, step: int) -> int:
         return step
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredMode:
+    """The largest eigenvalue `value` of the tangent kernel's operator in one network, and where it points.
+
+    `direction` (D,), of length 1: the eigenvector y of M Sigma (population: of M), along which the error vector v
+    moves. `alignment`: |cosine| of y with v.
+    """
+
+    value: float
+    alignment: float
+    direction: np.ndarray
+
+
+class _Witness:
+    """A generator that remembers its last two draws: what a function drew, learned without a second copy of it."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng, self.last = rng, (None, None)
+
+    def standard_normal(self, size):
+        self.last = self.last[1], self.rng.standard_normal(size)
+        return self.last[1]
+
+
+def _flag(name: str, value) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def _tangent_rates(size: int, weights) -> list[float]:
+    """rho_0 .. rho_L: how fast each layer lets the function move."""
+    width = len(weights[-1])
+    squares = [g @ g / width for g in _deep_linear_gradients(weights)]
+    return [squares[0], *(square * size / width for square in [*squares[1:], 1.0])]
+
+
+def _tangent(weights, rates, vector) -> np.ndarray:
+    """M vector: e^l forwards, then d^l = rho_l e^l + Wbar^{l,T} d^{l+1} backwards."""
+    e = _deep_linear_features(weights, vector)
+    d = rates[-1] * e[-1]
+    for rate, matrix, signal in zip(rates[-2::-1], weights[-2::-1], e[-2::-1], strict=True):
+        d = rate * signal + matrix.T @ d
+    return d
+
+
+def _hessian_product(problem, weights, gradients, features, covariance):
+    """gamma^2 D Hessian times a vector: minus the change of all plain steps when the raw weights move along it."""
+    size, width = len(features[0]), len(weights[-1])
+    scale, layers = problem.gamma * np.sqrt(size / width), range(len(weights) - 1)
+    fan_ins = [*(matrix.shape[1] for matrix in weights[:-1]), 1]
+    ends = np.cumsum([0, *(part.size for part in weights)])
+
+    def product(flat):
+        raw = [flat[low:high] for low, high in pairwise(ends)]
+        moves = [x.reshape(W.shape) / np.sqrt(n) for x, W, n in zip(raw, weights, fan_ins, strict=True)]
+        back = [moves[-1]]
+        for l in reversed(layers[1:]):
+            back.insert(0, weights[l].T @ back[0] + moves[l].T @ gradients[l])
+        beta = (weights[0].T @ back[0] + moves[0].T @ gradients[0]) * np.sqrt(size / width) / problem.gamma
+        forward = [-covariance(beta)]
+        for l in layers:
+            forward.append(weights[l] @ forward[-1] + moves[l] @ features[l])
+        steps = [np.outer(back[l], features[l]) + np.outer(gradients[l], forward[l]) for l in layers]
+        steps = [step / np.sqrt(n) for step, n in zip(steps, fan_ins[:-1], strict=True)]
+        return -scale * _flat([*steps, forward[-1]])
+
+    return product
+
+
+def _flat(parts) -> np.ndarray:
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def _largest(product, start) -> tuple[float, np.ndarray]:
+    """The largest eigenvalue of a symmetric operator and its eigenvector."""
+    size = len(start)
+    if size < 20:
+        values, vectors = linalg.eigh(np.column_stack([product(unit) for unit in np.eye(size)]))
+        return float(values[-1]), vectors[:, -1]
+    try:
+        values, vectors = eigsh(
+            LinearOperator((size, size), product, dtype=float), k=1, which="LA", v0=start, tol=1e-10
+        )
+    except ArpackNoConvergence as error:
+        raise ConvergenceError("Lanczos did not reach the largest eigenvalue", error.eigenvalues) from error
+    return float(values[0]), vectors[:, 0]
 
 
 def _train_deep_linear(problem, size: int, steps: int, rng, record, record_fields: bool) -> DeepLinearRun:

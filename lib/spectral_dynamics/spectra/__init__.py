@@ -1,5 +1,5 @@
 """Level two: spectra, given order parameters. Knows nothing of training."""
 
-from . import laws, outliers
+from . import laws, outliers, sharpness
 
-__all__ = ["laws", "outliers"]
+__all__ = ["laws", "outliers", "sharpness"]
