@@ -30,7 +30,7 @@ chapters: $(READY)   ## authors: execute the chapters in place and store their o
 	$(BIN)/python tools/book.py --in-place $(ONLY)
 
 benchmarks: $(READY) ## speed, as ratios within one run
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 pins: $(READY)       ## compile requirements.in into requirements.txt
 	$(BIN)/python -m pip install --quiet uv

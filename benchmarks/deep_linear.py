@@ -8,9 +8,8 @@ for the outliers of all layers at 50 of 200 steps, in units of the march that ma
 the largest error of the self-check that both singular vectors have one length.
 """
 
-import time
-
 import numpy as np
+from _timer import timed
 from spectral_dynamics import networks
 from spectral_dynamics.dynamics.deep_linear import solve
 from spectral_dynamics.problems import DeepLinear
@@ -18,16 +17,6 @@ from spectral_dynamics.spectra.outliers import outliers
 
 STEPS = (50, 100, 200, 400, 1000)
 TRAINED = 100  # steps of the finite network
-
-
-def timed(work, repeats: int = 1):
-    """The result, and the seconds of the best of a few runs."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        taken.append(time.perf_counter() - start)
-    return result, min(taken)
 
 
 def problem(depth: int) -> DeepLinear:
@@ -53,7 +42,7 @@ def finite(size: int = 1000) -> None:
         theory, ours = timed(lambda depth=depth: solve(problem(depth), TRAINED), 3)
         rng = np.random.default_rng(0)
         network, training = timed(
-            lambda depth=depth, rng=rng: networks.train(problem(depth), size=size, steps=TRAINED, rng=rng)
+            lambda depth=depth, rng=rng: networks.train(problem(depth), size=size, steps=TRAINED, rng=rng), 1
         )
         losses = f"{network.test_loss[-1]:18.5f}   {theory.test_loss[-1]:6.5f}"
         print(f"{depth}   {training / ours:35.0f}   {losses}", flush=True)
@@ -62,7 +51,7 @@ def finite(size: int = 1000) -> None:
 def spectra() -> None:
     theory, solving = timed(lambda: solve(problem(3), 200), 3)
     chosen = np.linspace(4, 200, 50).astype(int)
-    found, seconds = timed(lambda: [outliers(theory.order(layer, step)) for step in chosen for layer in range(3)])
+    found, seconds = timed(lambda: [outliers(theory.order(layer, step)) for step in chosen for layer in range(3)], 1)
     worst = max(one.residual.max(initial=0) for one in found)
     print(f"outliers of 3 layers at 50 of 200 steps: {seconds:.2f} s, {seconds / solving:.1f} marches", end=", ")
     print(f"self-check {worst:.1e}")

@@ -7,19 +7,11 @@ per point (which finds every root of Silverstein's equation and keeps the comple
 matrix of p = 1000, and how far the density is from the roots and the matrix's staircase from the law.
 """
 
-import time
-
 import numpy as np
+from _timer import timed
 from spectral_dynamics.spectra import laws
 
 RATIO, POINTS, SIZE = 0.4, 400, 1000
-
-
-def timed(work):
-    """Seconds and the result of one call."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
 
 
 def all_roots(atoms, weights, x):
@@ -41,9 +33,9 @@ def main() -> None:
         atoms, weights = 10 ** rng.uniform(0, 2, count), rng.dirichlet(np.ones(count))
         law = laws.generalized_marchenko_pastur(RATIO, atoms, weights)
         x = np.linspace(law.edges[0, 0], law.edges[-1, 1], POINTS + 2)[1:-1]
-        own, density = timed(lambda law=law, x=x: law.density(x))
-        naive, roots = timed(lambda a=atoms, w=weights, x=x: all_roots(a, w, x))
-        sampling, values = timed(lambda law=law, rng=rng: law.sample(SIZE, rng))
+        density, own = timed(lambda law=law, x=x: law.density(x), 1)
+        roots, naive = timed(lambda a=atoms, w=weights, x=x: all_roots(a, w, x), 1)
+        values, sampling = timed(lambda law=law, rng=rng: law.sample(SIZE, rng), 1)
         stairs = SIZE * np.abs(law.cdf(values) - (np.arange(SIZE) + 0.5) / SIZE).max()
         print(
             f"{count:5d}  {len(law.edges):5d}  {own:11.4f}  {own / naive:13.3f}  {own / sampling:14.4f}"

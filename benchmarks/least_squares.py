@@ -5,24 +5,13 @@
 Prints, from one run on one machine, seconds, ratios and how the march's time grows with the number of steps.
 """
 
-import time
-
 import numpy as np
+from _timer import timed
 from spectral_dynamics.dynamics.least_squares import quadrature, solve
 from spectral_dynamics.problems import LeastSquares
 
 PROBLEM = LeastSquares(data_ratio=2.0, learning_rate=0.3, ridge=0.05, noise_std=0.5)
 STEPS = (50, 100, 200, 400, 800, 1000)
-
-
-def seconds(work, repeats: int = 3) -> float:
-    """The best of a few runs: what the machine can do when left alone."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
 
 
 def simulate(steps: int, size: int = 1000) -> None:
@@ -45,9 +34,9 @@ def main() -> None:
     print("steps   march [s]   march/quadrature   march/simulation(D=1000)   largest difference of C_v")
     marched = []
     for steps in STEPS:
-        march = seconds(lambda steps=steps: solve(PROBLEM, steps))
-        exact = seconds(lambda steps=steps: quadrature(PROBLEM, steps))
-        finite = seconds(lambda steps=steps: simulate(steps), repeats=1)
+        _, march = timed(lambda steps=steps: solve(PROBLEM, steps))
+        _, exact = timed(lambda steps=steps: quadrature(PROBLEM, steps))
+        _, finite = timed(lambda steps=steps: simulate(steps), repeats=1)
         gap = np.max(np.abs(solve(PROBLEM, steps).C_v - quadrature(PROBLEM, steps).C_v))
         print(f"{steps:5d}   {march:9.4f}   {march / exact:16.2f}   {march / finite:24.3f}   {gap:.1e}")
         marched.append(march)

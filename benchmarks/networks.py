@@ -6,23 +6,12 @@ Prints, from one run on one machine, seconds and ratios. Every ratio stands besi
 results, so that only equal things are compared.
 """
 
-import time
-
 import numpy as np
+from _timer import timed
 from spectral_dynamics import networks, problems
 from spectral_dynamics.spectra import outliers
 
 SAMPLES, INPUTS, STEPS = 100, 64, 5
-
-
-def timed(work, repeats: int = 3):
-    """The result, and the seconds of the best of a few runs."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        taken.append(time.perf_counter() - start)
-    return result, min(taken)
 
 
 def problem() -> problems.MLP:

@@ -1,19 +1,15 @@
 """Theory against networks of sixteen kinds, extrapolated to infinite size, on the stored table."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+import stored
 from spectral_dynamics import problems, sweeps
 from spectral_dynamics.dynamics import deep_linear
 from spectral_dynamics.spectra import outliers
 
-EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "deep_linear.py"
-specification = importlib.util.spec_from_file_location("deep_linear_experiment", EXPERIMENT)
-experiment = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(experiment)
+experiment = stored.experiment("deep_linear")
 
 LINE = experiment.LINE
 LOSSES, VALUES, COSINES = 0.02, 0.005, 0.02  # allowed: relative, relative, absolute
@@ -21,8 +17,7 @@ LOSSES, VALUES, COSINES = 0.02, 0.005, 0.02  # allowed: relative, relative, abso
 
 @pytest.fixture(scope="module")
 def table():
-    with np.load(experiment.STORED) as stored:
-        return {name: stored[name] for name in stored.files}
+    return stored.table(experiment)
 
 
 @pytest.fixture(scope="module", params=experiment.NAMES)
@@ -55,8 +50,8 @@ def test_the_table_is_not_older_than_the_code_that_made_it(table):
 
 def test_the_settings_are_those_of_the_script(table):
     assert list(table["names"]) == experiment.NAMES
-    stored = [json.loads(parameters) for parameters in table["parameters"]]
-    assert stored == [parameters for _, parameters in experiment.SETTINGS.values()]
+    parameters_stored = [json.loads(parameters) for parameters in table["parameters"]]
+    assert parameters_stored == [parameters for _, parameters in experiment.SETTINGS.values()]
 
 
 def test_the_settings_span_what_is_promised():

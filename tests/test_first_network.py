@@ -1,25 +1,19 @@
 """What the chapter on the first real network promises, asserted on its stored table and on networks trained here."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+import stored
 from spectral_dynamics import networks, problems
 from spectral_dynamics.spectra import laws, outliers
 
-EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "digits.py"
-specification = importlib.util.spec_from_file_location("digits", EXPERIMENT)
-digits = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(digits)
+digits = stored.experiment("digits")
 
 LINE = 1.03 * 2  # what stands higher than this counts
 
 
 @pytest.fixture(scope="module")
 def table():
-    with np.load(digits.STORED) as stored:
-        return {name: stored[name] for name in stored.files}
+    return stored.table(digits)
 
 
 def misfit(predicted, measured, line=LINE):

@@ -1,12 +1,11 @@
 """What the chapter on the escape of outliers promises, on its stored table of networks and on the theory alone."""
 
-import importlib.util
 import json
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+import stored
 from scipy import linalg
 from scipy.interpolate import PchipInterpolator
 from spectral_dynamics import networks, sweeps
@@ -14,10 +13,7 @@ from spectral_dynamics.dynamics import deep_linear
 from spectral_dynamics.problems import DeepLinear
 from spectral_dynamics.spectra import outliers
 
-EXPERIMENT = Path(__file__).resolve().parent.parent / "experiments" / "escape.py"
-specification = importlib.util.spec_from_file_location("escape", EXPERIMENT)
-escape = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(escape)
+escape = stored.experiment("escape")
 
 MARKS = np.array([0.7, 0.85, 1.0, 1.2, 1.4])  # strengths of a spike, in thresholds
 REFERENCE = "reference, first layer"
@@ -25,8 +21,7 @@ REFERENCE = "reference, first layer"
 
 @pytest.fixture(scope="module")
 def table():
-    with np.load(escape.STORED) as stored:
-        return {name: stored[name] for name in stored.files}
+    return stored.table(escape)
 
 
 # The experiment
