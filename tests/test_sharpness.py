@@ -1,6 +1,7 @@
 """The leading mode of the tangent kernel and its bulk: reference figures, limits, finite networks."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from spectral_dynamics.dynamics.deep_linear import solve
 from spectral_dynamics.errors import ConvergenceError, DivergenceError
 from spectral_dynamics.problems import DeepLinear
 from spectral_dynamics.spectra import laws, sharpness
-from spectral_dynamics.spectra.sharpness import bulk, leading_mode
+from spectral_dynamics.spectra.sharpness import bulk, leading_mode, stable_rate, trajectory
 
 
 def linear(**changed):
@@ -340,18 +341,107 @@ def test_nothing_left_of_the_initial_weights_is_refused():
         leading_mode(theory, 1)
 
 
-@pytest.mark.parametrize(("value", "what"), [(2.0, "an outlier above it was crossed"), (0.5, "an outlier above")])
-def test_a_root_that_is_not_the_largest_eigenvalue_of_the_map_is_refused(monkeypatch, value, what):
-    monkeypatch.setattr(sharpness, "_largest", lambda *_: value)
-    with pytest.raises(ConvergenceError, match=what) as caught:
-        leading_mode(solve(linear(data_ratio=2.0), 40), 40)
-    assert caught.value.partial > 0 and caught.value.residual >= 0.5
+def searched(monkeypatch, values):
+    """The search for an outlier of a map that is diagonal, with eigenvalues values(a), at the edge of some bulk."""
+    operator = sharpness._operator(solve(linear(data_ratio=2.0), 2), 2, False)
+    edge = sharpness._edge_response(operator)
+    monkeypatch.setattr(sharpness, "_matrix", lambda a, *_: np.diag(values(a / edge)))
+    return sharpness._outlier_response(SimpleNamespace(size=len(values(0.5))), operator, edge), edge
 
 
-def test_outliers_crossed_in_pairs_are_not_overlooked(monkeypatch):
-    monkeypatch.setattr(sharpness, "_largest", lambda *_: 1.5)
-    with pytest.raises(ConvergenceError, match="even number of outliers"):
-        leading_mode(solve(linear(data_ratio=2.0), 2), 2)
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 3e-3])
+def test_two_outliers_in_one_stride_are_told_apart(monkeypatch, gap):
+    a, edge = searched(monkeypatch, lambda x: np.array([x / 0.31, x / (0.31 + gap), x / 20]))
+    assert a / edge == pytest.approx(0.31, rel=1e-9)
+
+
+def test_two_outliers_too_close_to_tell_apart_are_refused(monkeypatch):
+    with pytest.raises(ConvergenceError, match="no change of sign tells apart"):
+        searched(monkeypatch, lambda x: np.array([x / 0.31, x / (0.31 + 1e-9)]))
+
+
+def test_eigenvalues_that_pass_as_a_conjugate_pair_are_no_outlier(monkeypatch):
+    """Their real part passes 1 and, for x above 1/2, they are real."""
+    values = lambda x: 1.5 * x + 0.4 + np.array([1, -1]) * np.emath.sqrt(x - 0.6)  # noqa: E731
+    assert searched(monkeypatch, values)[0] is None
+
+
+def test_beyond_the_edge_the_outlier_can_fall_back_into_the_bulk():
+    """Two eigenvalues of the map exceed 1 there, but met before they reached it."""
+    problem = linear(width_ratio=0.5, data_ratio=4.0, output_scale=3.0, parametrization="mup", weight_std=0.5)
+    theory = solve(replace(problem, learning_rate=0.2), 22)
+    assert [leading_mode(theory, step).is_outlier for step in (20, 21, 22)] == [True, False, True]
+
+
+def test_a_search_that_miscounts_is_refused(monkeypatch):
+    theory = solve(linear(data_ratio=2.0), 40)
+    monkeypatch.setattr(sharpness, "_largest", lambda *_: 2.0)
+    for step in (2, 40):  # without and with an outlier: the count is asked, and right
+        assert leading_mode(theory, step).is_outlier == (step == 40)
+    monkeypatch.setattr(sharpness, "_zeros", lambda *_: 3)
+    for step in (2, 40):
+        with pytest.raises(ConvergenceError, match="no change of sign tells apart"):
+            leading_mode(theory, step)
+
+
+# --- whole trajectories -------------------------------------------------------------------------------------------
+
+
+def test_a_trajectory_is_the_mode_at_every_step():
+    theory = solve(linear(data_ratio=2.0), 12)
+    whole, some = trajectory(theory), trajectory(theory, steps=(3, 12), population=True)
+    assert whole.steps == pytest.approx(np.arange(13)) and some.steps == pytest.approx([3, 12])
+    assert not whole.is_outlier[0] and whole.is_outlier[12]
+    for name in ("value", "bulk_edge", "is_outlier", "alignment"):
+        assert getattr(whole, name)[7] == getattr(leading_mode(theory, 7), name)
+        assert getattr(some, name)[1] == getattr(leading_mode(theory, 12, population=True), name)
+
+
+def test_a_trajectory_that_fails_keeps_what_it_has(monkeypatch):
+    theory, ours = solve(linear(data_ratio=2.0), 12), sharpness.leading_mode
+
+    def fails(theory, step, population):
+        if step == 5:
+            raise ConvergenceError("lost", None, 0.5)
+        return ours(theory, step, population)
+
+    monkeypatch.setattr(sharpness, "leading_mode", fails)
+    with pytest.raises(ConvergenceError, match="no leading mode at step 5: lost") as caught:
+        trajectory(theory)
+    assert list(caught.value.partial.steps) == [0, 1, 2, 3, 4] and caught.value.residual == 0.5
+    assert caught.value.partial.value[4] == ours(theory, 4).value
+    with pytest.raises(ValueError, match="step must be 0 to 12"):
+        trajectory(theory, steps=[13])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_the_stable_rate_is_where_eta_times_the_mode_reaches_its_limit(momentum):
+    problem = linear(data_ratio=4.0, output_scale=3.0, weight_std=0.5, momentum=momentum)
+
+    def trained_at(rate):
+        return solve(replace(problem, learning_rate=rate), 30)
+
+    rate = stable_rate(trained_at, (0.05, 0.3), at=range(10, 31, 5), rtol=1e-3)
+    modes = trajectory(trained_at(rate), range(10, 31, 5))
+    assert rate * modes.value.max() == pytest.approx(2 * (1 + momentum), rel=5e-3)
+
+
+def test_bad_input_to_the_stable_rate_is_named():
+    def lazy(rate, **changed):
+        return solve(linear(**{"data_ratio": 4.0, "learning_rate": rate} | changed), 3)
+
+    with pytest.raises(ValueError, match="bracket must enclose"):
+        stable_rate(lazy, (1e-4, 1e-3))
+    with pytest.raises(ValueError, match="bracket must enclose"):
+        stable_rate(lazy, (50.0, 100.0))  # the theory diverges at both
+    with pytest.raises(ValueError, match="bracket must be two rates, 0 < low < high"):
+        stable_rate(lazy, (0.2, 0.1))
+    with pytest.raises(ValueError, match=r"bracket must have shape \(2\)"):
+        stable_rate(lazy, 0.1)
+    with pytest.raises(ValueError, match="rtol must be greater than 0"):
+        stable_rate(lazy, (0.1, 0.2), rtol=0)
+    with pytest.raises(ValueError, match="without fresh batches"):
+        stable_rate(lambda rate: lazy(rate, data_ratio=None, batch_ratio=1.0), (0.1, 0.2))
 
 
 def test_a_bulk_with_a_band_missing_is_refused(monkeypatch):

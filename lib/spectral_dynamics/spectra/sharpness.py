@@ -37,13 +37,14 @@ from scipy import linalg
 from scipy.integrate import cumulative_simpson
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
+from threadpoolctl import threadpool_limits
 
 from .. import arguments
-from ..errors import ConvergenceError
+from ..errors import ConvergenceError, DivergenceError
 
 CUTOFF = 1e-10  # of every correlation, eigenvectors above this fraction of the largest eigenvalue are kept
 _FAR = 1e3  # times the edge of the bulk: from there on down the sign of the determinant is read
-_PER_DECADE = 12  # points of a_L in a decade at which it is
+_PER_DECADE = 12, 60, 300  # points of a_L in a decade at which it is, more when two outliers are close
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Mode:
     alignment: float
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # many small matrices: more threads are slower
 def leading_mode(theory, step: int, population: bool = False) -> Mode:
     """The leading mode after `step` updates, in units in which plain descent is stable for eta value < 2.
 
@@ -84,6 +86,72 @@ def leading_mode(theory, step: int, population: bool = False) -> Mode:
         return Mode(bulk_edge, bulk_edge, False, 0.0)
     bulk = _responses(a, operator)
     return Mode(float(bulk.z), bulk_edge, True, _alignment(theory, step, record, operator, bulk))
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The leading mode at each of `steps`: the fields of `Mode`, as arrays of the same length."""
+
+    steps: np.ndarray
+    value: np.ndarray
+    bulk_edge: np.ndarray
+    is_outlier: np.ndarray
+    alignment: np.ndarray
+
+
+def trajectory(theory, steps=None, population: bool = False) -> Trajectory:
+    """`leading_mode` at `steps`, a sequence of whole numbers; None: at every step, from 0 on.
+
+    Raises as `leading_mode` does; a ConvergenceError carries in `.partial` the trajectory up to the step before.
+    """
+    _operator(theory, 0, population)
+    steps, modes = list(range(theory.steps + 1) if steps is None else steps), []
+
+    def found() -> Trajectory:
+        fields = [[getattr(mode, name) for mode in modes] for name in Mode.__annotations__]
+        return Trajectory(np.array(steps[: len(modes)], dtype=int), *map(np.array, fields))
+
+    for step in steps:
+        try:
+            modes.append(leading_mode(theory, step, population))
+        except ConvergenceError as error:
+            message = f"no leading mode at step {step}: {error}"
+            raise ConvergenceError(message, found(), error.residual) from error
+    return found()
+
+
+def stable_rate(solve, bracket, at=None, rtol: float = 1e-4) -> float:
+    """eta_EoS: the smallest rate eta at which max_t eta lambda(t) reaches the limit of stability, 2.
+
+    `solve(eta)` gives the theory trained at the constant rate eta; a DivergenceError from it means above. lambda is
+    the value of `leading_mode` on the training set (of the population, when there is none), t runs over the steps
+    `at`, by default over all. With heavy ball the limit is 2 (1 + momentum). `bracket` = (low, high): a rate below
+    and one above. Bisected to a relative accuracy of `rtol`. Raises ValueError on bad input, with fresh batches
+    (their limit is another one) and when the bracket does not enclose the edge; ConvergenceError as `leading_mode`.
+    """
+    low, high = arguments.array("bracket", bracket, shape=(2,))
+    if not 0 < low < high:
+        raise ValueError(f"bracket must be two rates, 0 < low < high, got {bracket}")
+    arguments.number("rtol", rtol, above=0)
+
+    def unstable(rate) -> bool:
+        try:
+            theory = solve(float(rate))
+        except DivergenceError:
+            return True
+        _operator(theory, 0, False)
+        if theory.problem.batch_ratio is not None:
+            raise ValueError("solve must train without fresh batches: their limit of stability is not 2/eta")
+        limit = 2 * (1 + theory.problem.momentum)
+        steps = range(theory.steps + 1) if at is None else at
+        return any(rate * leading_mode(theory, step).value >= limit for step in steps)
+
+    if unstable(low) or not unstable(high):
+        raise ValueError(f"bracket must enclose the edge of stability, got {bracket}")
+    while high / low > 1 + rtol:
+        middle = np.sqrt(low * high)
+        low, high = (low, middle) if unstable(middle) else (middle, high)
+    return float(np.sqrt(low * high))
 
 
 def bulk(theory, step: int, population: bool = False) -> "Bulk":
@@ -430,7 +498,7 @@ def _map(x, record, operator, bulk):
     s2, nu, depth, at = operator.weight_variance, operator.width_ratio, record.depth, record.places
     root, sampling = np.sqrt(nu), np.sqrt(operator.sampling)
     Q, P, S = _sources(x, record, operator)
-    new = np.empty_like(x)
+    new = np.empty_like(x, dtype=np.result_type(x, bulk.z))
     for l in range(1, depth + 1):
         part, a, b, D = record.layers[l], bulk.a[l], bulk.b[l], bulk.D[l]
         m = x[at["m", l - 1]]
@@ -471,8 +539,10 @@ def _matrix(a, record, operator):
 def _outlier_response(record, operator, edge: float) -> float | None:
     """a_L of the largest outlier, bracketed between infinity (a_L = 0) and the edge; None when there is none.
 
-    The first change of sign of det(1 - map) on the way down from infinity, polished; then it is asked of the map
-    itself whether its largest real eigenvalue is 1 there, and below 1 everywhere above.
+    The first change of sign of det(1 - map) on the way down from infinity, polished. When no eigenvalue of the map
+    has passed 1 above it, it is the first. Otherwise the zeros are counted: a pair that passes as complex
+    conjugates leaves none, a pair of zeros in one stride would be seen; strides are shortened until the count is
+    that of the changes of sign.
     """
 
     def sign_and_size(a):
@@ -480,32 +550,61 @@ def _outlier_response(record, operator, edge: float) -> float | None:
 
     def determinant(a):
         sign, size = sign_and_size(a)
-        return sign * np.exp(size - offset)
+        return (sign * np.exp(size - offset)).real
 
     def excess(x):
         return float(_responses(edge * np.exp(x), operator).z / (_FAR * highest) - 1)
 
     highest = _responses(edge, operator).z
     far = np.exp(brentq(excess, -300, 0, xtol=1e-3))
-    count = int(np.ceil(_PER_DECADE * np.log10(1 / far)))
-    scan = edge * np.append(np.geomspace(far, 0.9, count), [0.95, 0.98, 0.995, 1.0])
-    offset, found = 0.0, [sign_and_size(a) for a in scan]
-    below = np.flatnonzero(np.array([sign for sign, _ in found]) <= 0)
-    if below.size == 0:
-        _guard(_largest(edge, record, operator) <= 1, "an even number of outliers was crossed in one stride")
-        return None
-    _guard(below[0] > 0, f"an outlier lies more than {_FAR:.0e} times above the bulk")
-    offset = found[below[0] - 1][1]
-    a = brentq(determinant, scan[below[0] - 1], scan[below[0]], xtol=1e-300, rtol=1e-13)
-    here, above = _largest(a, record, operator), _largest(scan[below[0] - 1], record, operator)
-    _guard(abs(here - 1) < 1e-6 and above <= 1, "an outlier above it was crossed", a, max(abs(here - 1), above - 1))
-    return float(a)
+    for per_decade in _PER_DECADE:
+        scan = edge * np.append(
+            np.geomspace(far, 0.9, int(per_decade * np.log10(1 / far)) + 1), [0.95, 0.98, 0.995, 1]
+        )
+        found = [sign_and_size(a) for a in scan]
+        below = np.flatnonzero(np.array([sign for sign, _ in found]) <= 0)
+        if below.size == 0:
+            if _largest(edge, record, operator) <= 1 or _zeros(scan[0], edge, operator, sign_and_size) == 0:
+                return None
+            continue
+        first = below[0]
+        _guard(first > 0, f"an outlier lies more than {_FAR:.0e} times above the bulk")
+        offset = found[first - 1][1]
+        a = brentq(determinant, scan[first - 1], scan[first], xtol=1e-300, rtol=1e-13)
+        gap = np.min(np.abs(linalg.eigvals(_matrix(a, record, operator)) - 1))
+        _guard(gap < 1e-6, "the map does not have the eigenvalue 1", a, gap)
+        simple = _largest(a, record, operator) < 1 + 1e-6 and _largest(scan[first - 1], record, operator) <= 1
+        if simple or _zeros(scan[0], scan[first], operator, sign_and_size) == 1:
+            return float(a)
+    return _guard(False, "outliers are counted that no change of sign tells apart")
 
 
 def _largest(a, record, operator) -> float:
     """The largest real eigenvalue of the map."""
     values = linalg.eigvals(_matrix(a, record, operator))
     return float(np.max(values[np.abs(values.imag) <= 1e-7 * np.abs(values)].real, initial=0.0))
+
+
+def _zeros(low: float, high: float, operator, sign_and_size) -> int:
+    """How many outliers lie between a_L = `low` and `high`: the winding number of det(1 - map) around them.
+
+    Along a flat ellipse in the plane of log a_L, from end to end. In the physical half plane, where Im z and Im a_L
+    differ in sign, there are no zeros off the axis, since all eigenvalues are real; that is checked on the way.
+    """
+    middle, half = np.log(high * low) / 2, np.log(high / low) / 2
+    for points in (256, 1024, 4096):
+        angle = np.linspace(0, np.pi, points)
+        for height in (0.2, 0.05, 0.0125):
+            a = np.exp(middle + half * np.cos(angle) + 1j * height * np.sin(angle))
+            if np.all(_responses(a[1:-1], operator).z.imag < 0):
+                break
+        else:
+            _guard(False, "no path around the outliers was found")
+        signs = np.array([sign_and_size(one)[0] for one in a])
+        turns = np.angle(signs[1:] / signs[:-1])
+        if np.max(np.abs(turns)) < 1:  # radian: no turn was missed
+            return round(float(turns.sum() / np.pi))  # half of the way round, the other half is its mirror image
+    return _guard(False, "outliers could not be counted: one sits at the end of the path")
 
 
 def _guard(holds, what: str, partial=None, residual=None) -> None:
