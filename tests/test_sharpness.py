@@ -421,9 +421,12 @@ def test_the_stable_rate_is_where_eta_times_the_mode_reaches_its_limit(momentum)
     def trained_at(rate):
         return solve(replace(problem, learning_rate=rate), 30)
 
-    rate = stable_rate(trained_at, (0.05, 0.3), at=range(10, 31, 5), rtol=1e-3)
-    modes = trajectory(trained_at(rate), range(10, 31, 5))
-    assert rate * modes.value.max() == pytest.approx(2 * (1 + momentum), rel=5e-3)
+    rate = stable_rate(trained_at, (0.02, 0.9), rtol=1e-3)
+    for factor in (1 - 1e-3, 1 + 1e-3):
+        modes = trajectory(trained_at(factor * rate))
+        limit = 2 * (1 + momentum) / (factor * rate)
+        assert (modes.value.max() > limit) == (factor > 1)
+        assert modes.value.max() == pytest.approx(limit, rel=5e-3)
 
 
 def test_bad_input_to_the_stable_rate_is_named():

@@ -120,14 +120,14 @@ def trajectory(theory, steps=None, population: bool = False) -> Trajectory:
     return found()
 
 
-def stable_rate(solve, bracket, at=None, rtol: float = 1e-4) -> float:
+def stable_rate(solve, bracket, rtol: float = 1e-4) -> float:
     """eta_EoS: the smallest rate eta at which max_t eta lambda(t) reaches the limit of stability, 2.
 
     `solve(eta)` gives the theory trained at the constant rate eta; a DivergenceError from it means above. lambda is
-    the value of `leading_mode` on the training set (of the population, when there is none), t runs over the steps
-    `at`, by default over all. With heavy ball the limit is 2 (1 + momentum). `bracket` = (low, high): a rate below
-    and one above. Bisected to a relative accuracy of `rtol`. Raises ValueError on bad input, with fresh batches
-    (their limit is another one) and when the bracket does not enclose the edge; ConvergenceError as `leading_mode`.
+    the value of `leading_mode` on the training set (of the population, when there is none), t runs over all steps.
+    With heavy ball the limit is 2 (1 + momentum). `bracket` = (low, high): a rate below and one above, between which
+    it is bisected to a relative accuracy of `rtol`. Raises ValueError on bad input, with fresh batches (their limit
+    is another one) and when the bracket does not enclose the edge; ConvergenceError as `leading_mode`.
     """
     low, high = arguments.array("bracket", bracket, shape=(2,))
     if not 0 < low < high:
@@ -142,9 +142,8 @@ def stable_rate(solve, bracket, at=None, rtol: float = 1e-4) -> float:
         _operator(theory, 0, False)
         if theory.problem.batch_ratio is not None:
             raise ValueError("solve must train without fresh batches: their limit of stability is not 2/eta")
-        limit = 2 * (1 + theory.problem.momentum)
-        steps = range(theory.steps + 1) if at is None else at
-        return any(rate * leading_mode(theory, step).value >= limit for step in steps)
+        limit = 2 * (1 + theory.problem.momentum) / rate
+        return any(_exceeds(theory, step, limit) for step in range(theory.steps + 1))
 
     if unstable(low) or not unstable(high):
         raise ValueError(f"bracket must enclose the edge of stability, got {bracket}")
@@ -152,6 +151,20 @@ def stable_rate(solve, bracket, at=None, rtol: float = 1e-4) -> float:
         middle = np.sqrt(low * high)
         low, high = (low, middle) if unstable(middle) else (middle, high)
     return float(np.sqrt(low * high))
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def _exceeds(theory, step: int, limit: float) -> bool:
+    """Whether the mode stands at or above `limit`: one sign of the determinant, as long as it is the first to."""
+    operator = _operator(theory, step, False)
+    edge = _edge_response(operator)
+    if _responses(edge, operator).z >= limit:
+        return True
+    if step == 0:
+        return False
+    record = _record(theory, step, operator)
+    a = edge * np.exp(brentq(lambda x: float(_responses(edge * np.exp(x), operator).z / limit - 1), -300, 0))
+    return np.linalg.slogdet(np.eye(record.size) - _matrix(a, record, operator))[0] <= 0
 
 
 def bulk(theory, step: int, population: bool = False) -> "Bulk":
