@@ -43,6 +43,7 @@ from .. import arguments
 from ..errors import ConvergenceError, DivergenceError
 
 CUTOFF = 1e-10  # of every correlation, eigenvectors above this fraction of the largest eigenvalue are kept
+ROUNDING = 1e-13  # of the square of the error at the start: what is left below is known to three digits or fewer
 _FAR = 1e3  # times the edge of the bulk: from there on down the sign of the determinant is read
 _PER_DECADE = 12, 60, 300  # points of a_L in a decade at which it is, more when two outliers are close
 
@@ -630,8 +631,10 @@ def _alignment(theory, step: int, record, operator, bulk) -> float:
     identity = np.eye(record.size)
     x = linalg.svd(identity - _map(identity, record, operator, bulk))[2][-1]  # the map leaves it as it is
     overlap = _overlap_now(theory, step, x, record, operator, bulk)
-    square = _square_of_y(x, record, operator, bulk)
-    return float(abs(overlap) / np.sqrt(square * theory.data.C_v[step, step]))
+    square, error = _square_of_y(x, record, operator, bulk), theory.data.C_v[step, step]
+    if not error > ROUNDING * theory.data.C_v[0, 0]:
+        return 0.0
+    return float(abs(overlap) / np.sqrt(square * error))
 
 
 def _overlap_now(theory, step: int, x, record, operator, bulk) -> float:
