@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -14,7 +15,9 @@ def experiment(name: str):
     specification = importlib.util.spec_from_file_location(f"experiment_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module  # dataclasses and source look-up ask for it there
-    specification.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)  # one script may import another, as they do when they are run
+        specification.loader.exec_module(module)
     return module
 
 
