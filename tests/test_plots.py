@@ -48,3 +48,21 @@ def test_the_same_movie_is_the_same_file(movie, tmp_path):
 
     plots.Movie("rise", figure, draw, range(4), labels=labels, alt=movie.alt)
     assert (tmp_path / "movies" / "rise.html").read_bytes() == first
+
+
+@pytest.mark.parametrize("layout", [None, "none", "constrained"])
+def test_the_axes_of_a_movie_stand_still(tmp_path, monkeypatch, layout):
+    monkeypatch.chdir(tmp_path)
+    with matplotlib.rc_context():
+        plots.use_style()
+        figure, axes = plt.subplots(figsize=(3, 2), dpi=50, layout=layout)
+        places = []
+
+        def draw(step):
+            axes.clear()
+            axes.plot([0, 10**step])
+            axes.set_ylabel("line\n" * (step + 1))
+            places.append(axes.get_position().bounds)
+
+        plots.Movie("still", figure, draw, range(3), labels=range(3), alt="A line.")
+    assert places[1] == places[2] == places[3] == axes.get_position().bounds

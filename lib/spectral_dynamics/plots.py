@@ -71,7 +71,12 @@ class Movie:
     """
 
     def __init__(self, name: str, figure, draw, frames, *, labels, alt: str, interval: int = 150):
-        pictures = []
+        frames, pictures = list(frames), []
+        if figure.get_layout_engine() is None:  # the style would put one in after the first picture
+            figure.set_layout_engine("constrained")
+        draw(frames[0])
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, so that nothing jumps
         for frame in frames:
             draw(frame)
             pictures.append(_picture(figure))
