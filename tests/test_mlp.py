@@ -53,6 +53,7 @@ def test_the_sampler_agrees_with_the_exact_linear_solution(changed):
     given = data(outputs=2) | {"depth": 3, "output_scale": 2.0, "learning_rate": 0.08, "weight_std": 0.9} | changed
     exact = mlp.solve(MLP(**given, activation="linear"), 15)
     sampled = solved(MLP(**given, activation=IDENTITY), 15)
+    assert not exact.standard_error(lambda one: one.train_loss).any()
     assert sampled.train_loss == pytest.approx(exact.train_loss, rel=2e-3)
     assert sampled.predictions == pytest.approx(exact.predictions, abs=2e-3)
     assert sampled.kernels == pytest.approx(exact.kernels, rel=2e-3, abs=5e-3)
@@ -222,6 +223,8 @@ def test_bad_input_is_named():
         mlp.solve(problem, 3, cutoff=0, rng=rng)
     with pytest.raises(ValueError, match="sites must be more"):
         mlp.solve(MLP(**data(80, 100)), 3, sites=400, rng=rng)
+    with pytest.raises(ValueError, match="replicas must be at least 2 for a standard error"):
+        mlp.solve(problem, 3, sites=400, replicas=1, rng=rng).standard_error(lambda one: one.train_loss)
     theory = mlp.solve(problem, 3, sites=400, rng=rng)
     for layer in (0, 2):
         with pytest.raises(ValueError, match="layer must be one between hidden layers, 1 to 1"):

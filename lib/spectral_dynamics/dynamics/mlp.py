@@ -79,11 +79,13 @@ class MLPTheory:
         """Monte Carlo standard error of the mean over replicas of `of(solution)`, any array; 0 when exact.
 
         `theory.standard_error(lambda one: one.train_loss)`. It holds everything that sampling does to the solution,
-        through all steps; with four replicas it is itself known to about 40 %.
+        through all steps; with four replicas it is itself known to about 40 %. Raises ValueError for one replica.
         """
-        values = np.array([of(one) for one in self.replicas or (self,)])
-        if len(values) == 1:
-            return np.zeros(values.shape[1:])
+        if self.problem.activation == "linear":
+            return np.zeros(np.shape(of(self)))
+        if not self.replicas:
+            raise ValueError("replicas must be at least 2 for a standard error, this solution has one")
+        values = np.array([of(one) for one in self.replicas])
         return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
