@@ -1,6 +1,6 @@
 """The leading mode of the tangent kernel in networks of fifteen kinds, at three sizes and many seeds, and its bulk.
 
-Run from the repository's root; about half an hour of one core, less with more of them:
+Run from the repository's root; about an hour of one core, less with more of them:
 
     python experiments/sharpness.py [workers]
 
@@ -34,7 +34,7 @@ STORE = Path(__file__).parent / ".store" / "sharpness"
 WIDE, SQUARE, NARROW, LARGE = (150, 300, 600), (200, 400, 800), (250, 500, 1000), (400, 800, 1600)
 ROUND = (24, 24, 24)  # networks added in each round at the smallest, the middle and the largest size
 ROUNDS = 16  # at most
-ERROR = 0.007  # relative standard error of both modes at which seeds are no longer added
+ERROR = 0.005  # relative standard error of both modes at which seeds are no longer added
 
 COLUMNS = ("depth", "width_ratio", "output_scale", "learning_rate", "weight_std")
 ROWS = {  # name: sizes D, the columns, everything else, the steps
