@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from spectral_dynamics import networks, sweeps
 from spectral_dynamics.dynamics import mlp
-from spectral_dynamics.errors import DivergenceError
+from spectral_dynamics.errors import ConvergenceError, DivergenceError
 from spectral_dynamics.problems import MLP
 from spectral_dynamics.spectra import outliers
 
@@ -221,8 +221,6 @@ def test_bad_input_is_named():
         mlp.solve(problem, 3, replicas=0, rng=rng)
     with pytest.raises(ValueError, match="cutoff must be greater than 0"):
         mlp.solve(problem, 3, cutoff=0, rng=rng)
-    with pytest.raises(ValueError, match="sites must be more"):
-        mlp.solve(MLP(**data(80, 100)), 3, sites=400, rng=rng)
     with pytest.raises(ValueError, match="replicas must be at least 2 for a standard error"):
         mlp.solve(problem, 3, sites=400, replicas=1, rng=rng).standard_error(lambda one: one.train_loss)
     theory = mlp.solve(problem, 3, sites=400, rng=rng)
@@ -232,6 +230,14 @@ def test_bad_input_is_named():
     for step in (0, 4):
         with pytest.raises(ValueError, match="step must be 1 to 3"):
             theory.order(1, step)
+
+
+def test_running_out_of_sites_keeps_what_came_before():
+    with pytest.raises(ConvergenceError, match="at step 2 sites must be more: 100 in a group") as caught:
+        mlp.solve(MLP(**data(12), learning_rate=0.3), 9, sites=400, rng=np.random.default_rng(0))
+    partial = caught.value.partial
+    assert partial.steps == 2 and np.all(partial.train_loss > 0)
+    assert outliers.outliers(partial.order(1, 2), cutoff=1e-4).bulk_edge == 2
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import linalg
 
 from .. import arguments, problems
-from ..errors import DivergenceError
+from ..errors import ConvergenceError, DivergenceError
 from .order import OrderParameters
 
 RUNAWAY, ROUNDING = 1e6, 1e-15  # a loss that many times its start, or times rounding, has diverged
@@ -98,7 +98,8 @@ def solve(
     of fields, directions whose variance is below this fraction of the largest are left to noise. Memory: 16 L sites K
     bytes, K the number of pairs (step, sample) that are visited. `activation="linear"` is exact and needs no `rng`.
     Raises ValueError on bad input or parametrization "ntk" (its infinite width learns no features), DivergenceError,
-    with `.step` and `.partial` (all before that step), when the loss is not finite or above RUNAWAY times its start.
+    with `.step` and `.partial` (all before that step), when the loss is not finite or above RUNAWAY times its start,
+    and ConvergenceError, with `.partial`, when the sites are too few for all the independent fields that appear.
     """
     if not isinstance(problem, problems.MLP):
         raise ValueError(f"problem must be a problems.MLP, got {type(problem).__name__}")
@@ -154,7 +155,7 @@ class _Sites:
     def draw(self, number: int, avoid=None, keep: bool = True):
         """Gaussians with mean 0, variance 1, and no correlation with each other, all that were kept and `avoid`."""
         if self.drawn.shape[1] + number > self.count // 2:
-            raise ValueError(f"sites must be more: a group of {self.count} cannot carry so many independent fields")
+            raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
         x = self.fresh(number)
         x = x - self.mean(x, self.drawn) @ self.drawn
         if avoid is not None:
@@ -254,32 +255,40 @@ class _State:
 
 
 def _march(problem, steps: int, record: _Record, sites: _Sites, cutoff: float) -> MLPTheory:
-    state = _State(problem, record, sites, cutoff)
-    losses, predictions, kernels = [], [], []
+    state, series = _State(problem, record, sites, cutoff), ([], [], [])
     for t in range(steps + 1):
-        batch = record.batches[t] if t < steps else np.zeros(0, dtype=int)
-        others = np.setdiff1d(np.arange(problem.samples), batch)
-        with np.errstate(over="ignore", invalid="ignore"):
-            h, phi = _forward(state, t, batch, kept=True)
-            rest = _forward(state, t, others, kept=False)[1]
-            first = np.unique(np.concatenate([batch, others]), return_index=True)[1]
-            whole = [np.concatenate(pair, axis=1)[:, first] for pair in zip(phi, rest, strict=True)]
-            if t == 0:  # f(0) = 0, whatever the sites
-                state.w = problem.weight_std * sites.draw(problem.outputs, avoid=whole[-1])
-            f = sites.mean(whole[-1], state.w) / problem.output_scale * (t > 0)
-            loss = np.sum((problem.targets - f) ** 2, axis=(1, 2)) / problem.samples
-        if not np.all(loss <= RUNAWAY * (np.maximum(losses[0], ROUNDING) if losses else np.inf)):
-            partial = _solution(state, losses, predictions, kernels)
-            raise DivergenceError(f"training diverged at step {t}: the loss is {loss.max():.3g}", t, partial)
-        losses.append(loss)
-        predictions.append(f)
-        kernels.append(np.stack([sites.mean(field, field) for field in whole], axis=1))
-        if t < steps:
-            delta = problem.targets[batch] - f[:, batch]
+        try:
             with np.errstate(over="ignore", invalid="ignore"):
-                _backward(state, t, h, delta)
-                state.w = state.w + (record.c[record.ends[t]] * delta).swapaxes(1, 2) @ phi[-1]
-    return _solution(state, losses, predictions, kernels)
+                _march_step(state, t, *series)
+        except ConvergenceError as error:
+            raise ConvergenceError(f"at step {t} {error}", _solution(state, *series)) from None
+    return _solution(state, *series)
+
+
+def _march_step(state: _State, t: int, losses, predictions, kernels) -> None:
+    """What the network is at step t, and the update that it makes there."""
+    problem, record, sites = state.problem, state.record, state.sites
+    last = t == len(record.batches)
+    batch = np.zeros(0, dtype=int) if last else record.batches[t]
+    others = np.setdiff1d(np.arange(problem.samples), batch)
+    h, phi = _forward(state, t, batch, kept=True)
+    rest = _forward(state, t, others, kept=False)[1]
+    first = np.unique(np.concatenate([batch, others]), return_index=True)[1]
+    whole = [np.concatenate(pair, axis=1)[:, first] for pair in zip(phi, rest, strict=True)]
+    if t == 0:  # f(0) = 0, whatever the sites
+        state.w = problem.weight_std * sites.draw(problem.outputs, avoid=whole[-1])
+    f = sites.mean(whole[-1], state.w) / problem.output_scale * (t > 0)
+    loss = np.sum((problem.targets - f) ** 2, axis=(1, 2)) / problem.samples
+    if not np.all(loss <= RUNAWAY * (np.maximum(losses[0], ROUNDING) if losses else np.inf)):
+        partial = _solution(state, losses, predictions, kernels)
+        raise DivergenceError(f"training diverged at step {t}: the loss is {loss.max():.3g}", t, partial)
+    losses.append(loss)
+    predictions.append(f)
+    kernels.append(np.stack([sites.mean(field, field) for field in whole], axis=1))
+    if not last:
+        delta = problem.targets[batch] - f[:, batch]
+        _backward(state, t, h, delta)
+        state.w = state.w + (record.c[record.ends[t]] * delta).swapaxes(1, 2) @ phi[-1]
 
 
 def _forward(state: _State, t: int, samples, kept: bool):
