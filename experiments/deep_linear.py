@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
+from trained import DEEP_LINEAR
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store"
@@ -70,10 +71,7 @@ NAMES = list(SETTINGS)
 
 def fingerprint() -> str:
     """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    trained = [problems.DeepLinear, networks._train_deep_linear, networks._initial_deep_linear, networks._sampler]
-    trained += [networks._deep_linear_gradients, networks._deep_linear_features, networks._deep_linear_moves]
-    trained += [networks._descend, networks._add_outer]
-    return sweeps.fingerprint(*trained, SETTINGS, STEPS, RECORDED, case, _controls, _top)
+    return sweeps.fingerprint(*DEEP_LINEAR, SETTINGS, STEPS, RECORDED, case, _controls, _top)
 
 
 def case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:

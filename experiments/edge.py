@@ -27,9 +27,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from escape import dimension
 from scipy import linalg
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.errors import ConvergenceError, DivergenceError
+from trained import DEEP_LINEAR
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "edge"
@@ -60,10 +62,12 @@ FORK_FACTORS, FORK_SIZE, FORK_LAST = np.linspace(0.8, 2.3, 91), 400, 16
 
 def fingerprint() -> str:
     """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    trained = [problems.DeepLinear, networks._train_deep_linear, networks._initial_deep_linear, networks._sampler]
-    trained += [networks._deep_linear_gradients, networks._deep_linear_features, networks._deep_linear_moves]
-    trained += [networks._descend, networks._add_outer, networks.DeepLinearRun.inputs]
-    trained += [networks.DeepLinearRun._replayed, networks._tangent_rates, networks.RUNAWAY]
+    replayed = [
+        networks.DeepLinearRun.inputs,
+        networks.DeepLinearRun._replayed,
+        networks._tangent_rates,
+        networks.RUNAWAY,
+    ]
     measured = [dimension, train, modes, lanczos, controls, problem_of, edge_case, stable_rate, rises]
     chosen = [
         STEPS,
@@ -80,12 +84,9 @@ def fingerprint() -> str:
         BEYOND_ROUND,
     ]
     chosen += [DIVERGENCE_FACTORS, DIVERGENCE_ROUND, FORK_FACTORS, FORK_SIZE, FORK_LAST]
-    return sweeps.fingerprint(*trained, *measured, growth_case, beyond_case, divergence_case, fork_case, *chosen)
-
-
-def dimension(size: int, width_ratio: float) -> int:
-    """An even D with sqrt(N D) next to `size`."""
-    return 2 * round(size / np.sqrt(width_ratio) / 2)
+    return sweeps.fingerprint(
+        *DEEP_LINEAR, *replayed, *measured, growth_case, beyond_case, divergence_case, fork_case, *chosen
+    )
 
 
 def problem_of(changed: dict, rate: float) -> problems.DeepLinear:

@@ -29,6 +29,7 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
+from trained import DEEP_LINEAR
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "escape"
@@ -82,11 +83,8 @@ MAP_SIZE, MAP_NETWORKS, MAP_STEPS = 300, 10, 40
 
 def fingerprint() -> str:
     """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    trained = [problems.DeepLinear, networks._train_deep_linear, networks._initial_deep_linear, networks._sampler]
-    trained += [networks._deep_linear_gradients, networks._deep_linear_features, networks._deep_linear_moves]
-    trained += [networks._descend, networks._add_outer]
     chosen = [SETTINGS, ALIGNED, ALIGNED_STEP, ROWS, MAP_SCALES, MAP_STDS, MAP_SIZE, MAP_NETWORKS, MAP_STEPS]
-    return sweeps.fingerprint(*trained, *chosen, dimension, train, top_singular_values, cosines, case, cell)
+    return sweeps.fingerprint(*DEEP_LINEAR, *chosen, dimension, train, top_singular_values, cosines, case, cell)
 
 
 def dimension(size: int, width_ratio: float) -> int:

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from deep_linear import _controls as averages
 from spectral_dynamics import networks, problems, sweeps
+from trained import DEEP_LINEAR
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "sharpness"
@@ -80,14 +81,11 @@ LEVELS = np.linspace(0, 1, 251)
 
 def fingerprint() -> str:
     """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    trained = [problems.DeepLinear, networks._train_deep_linear, networks._initial_deep_linear, networks._sampler]
-    trained += [networks._deep_linear_gradients, networks._deep_linear_features, networks._deep_linear_moves]
-    trained += [networks._descend, networks._add_outer]
     run = networks.DeepLinearRun
     measured = [run.leading_mode, run.ntk_spectrum, run._replayed, run._error, networks._tangent]
     measured += [networks._tangent_rates, networks._largest, controls, averages]
     chosen = [ROWS, BULKS, BULK_NETWORKS, LEVELS]
-    return sweeps.fingerprint(*trained, *measured, *chosen, case, spectrum)
+    return sweeps.fingerprint(*DEEP_LINEAR, *measured, *chosen, case, spectrum)
 
 
 def case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.errors import DivergenceError
+from trained import DEEP_LINEAR
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "transfer"
@@ -52,11 +53,8 @@ def rates(name: str) -> np.ndarray:
 
 def fingerprint() -> str:
     """Changes whenever a number of the table could: with the settings, or the network."""
-    trained = [problems.DeepLinear, networks._train_deep_linear, networks._initial_deep_linear, networks._sampler]
-    trained += [networks._deep_linear_gradients, networks._deep_linear_features, networks._deep_linear_moves]
-    trained += [networks._descend, networks._add_outer]
     chosen = [BASE, HORIZONS, RATIO, SMALLEST, RATES, SETTINGS]
-    return sweeps.fingerprint(*trained, *chosen, parameters, rates, case)
+    return sweeps.fingerprint(*DEEP_LINEAR, *chosen, parameters, rates, case)
 
 
 def case(name: str, size: int, seed: int, made_by: str) -> np.ndarray:
