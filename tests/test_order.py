@@ -11,8 +11,10 @@ def parameters(**changes):
 
 
 def test_independent_spikes_keep_correlations_and_lose_responses():
-    order = parameters(A=np.tril(np.ones((2, 2))), B=np.ones((2, 2)), C_h=[[2.0, 1.0], [1.0, 3.0]], decay=0.5)
+    given = {"A": np.tril(np.ones((2, 2))), "B": np.ones((2, 2)), "C_h": [[2.0, 1.0], [1.0, 3.0]], "decay": 0.5}
+    order = parameters(**given, replicas=(parameters(**given), parameters(**given)))
     apart = order.independent()
+    assert not any(one.A.any() or one.B.any() for one in apart.replicas) and len(apart.replicas) == 2
     assert not apart.A.any() and not apart.B.any()
     assert np.array_equal(apart.C_h, order.C_h) and apart.decay == order.decay
     assert order.A.any(), "the original must be left as it was"
@@ -30,6 +32,8 @@ def test_independent_spikes_keep_correlations_and_lose_responses():
         ({"width_ratio": 0.0}, "width_ratio must be greater than 0"),
         ({"decay": np.inf}, "decay must be a finite"),
         ({"C_h": np.zeros((0, 0))}, "C_h is empty"),
+        ({"cutoff": 1.0}, "cutoff must be below 1"),
+        ({"replicas": (1.0,)}, "replicas must be OrderParameters of 2 vectors, got float"),
     ],
 )
 def test_bad_order_parameters_are_refused_by_name(changes, message):

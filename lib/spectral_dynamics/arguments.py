@@ -25,6 +25,14 @@ def whole(name: str, value, *, at_least: int = 0) -> int:
     return int(value)
 
 
+def fraction(name: str, value) -> float:
+    """A number between 0 and 1, both excluded. Raises ValueError."""
+    value = number(name, value, above=0)
+    if value >= 1:
+        raise ValueError(f"{name} must be below 1, got {value!r}")
+    return value
+
+
 def array(name: str, value, *, shape: tuple | None = None, ndim: int | None = None) -> np.ndarray:
     """A finite, non-empty float64 array. In `shape`, None stands for any length. Raises ValueError."""
     try:

@@ -23,3 +23,7 @@ class DivergenceError(RuntimeError):
 
     def __reduce__(self):
         return type(self), (*self.args, self.step, self.partial)
+
+
+class InstabilityWarning(UserWarning):
+    """A solution was found, but one from other random numbers would be another."""

@@ -19,17 +19,19 @@ is learned is sum c ghat_o hhat_o; indices are (step, output) whatever the numbe
 linear function of u and r.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
 
 from .. import arguments, problems
-from ..errors import ConvergenceError, DivergenceError
+from ..errors import ConvergenceError, DivergenceError, InstabilityWarning
 from .order import OrderParameters
 
 RUNAWAY, ROUNDING = 1e6, 1e-15  # a loss that many times its start, or times rounding, has diverged
 CUTOFF = 1e-4  # of the largest variance in a family: directions below are sampling noise
+PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,9 @@ class MLPTheory:
     `features[l]` = Phi^l for l = 0 .. L, `gradients[l]` = G^l for l = 1 .. L, `A[l]`, `B[l]` for l = 1 .. L - 1, None
     elsewhere; `c` (K,). `index` (K, 2) holds (step, sample); for activation "linear" (step, output), the record being
     sum_mu Delta_{o mu} h_mu and g^l/Delta. `replicas`: the solutions on separate sites, of which all this is
-    the mean; () when it is exact.
+    the mean; () when it is exact. `cutoff`: eigenvalues of correlations below this fraction of the largest are noise.
+    `amplification` (steps + 1,): the scatter of the replicas' predictions, in units of the error that the sites of
+    that step alone would make if all before it were exact; nan for one replica or when exact.
     """
 
     problem: problems.MLP
@@ -55,10 +59,22 @@ class MLPTheory:
     A: tuple
     B: tuple
     replicas: tuple = ()
+    cutoff: float = 1e-9
+    amplification: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
         return len(self.train_loss) - 1
+
+    @property
+    def parted(self) -> int | None:
+        """The first step at which replicas have parted: `amplification` above PARTED; None where they never did.
+
+        From there on small differences grow faster than training wipes them out. The mean over replicas is then no
+        solution, and wide networks of different seeds part as well: the learning rate is too large for one answer.
+        """
+        beyond = np.flatnonzero(np.nan_to_num(self.amplification, nan=0.0) > PARTED)
+        return int(beyond[0]) if beyond.size else None
 
     def order(self, layer: int, step: int) -> OrderParameters:
         """What level two needs of the hidden weights Wbar^layer, layer = 1 .. L - 1, after `step` updates.
@@ -71,9 +87,16 @@ class MLPTheory:
         if not 1 <= arguments.whole("step", step) <= self.steps:
             raise ValueError(f"step must be 1 to {self.steps}, got {step}")
         k = slice(0, int(np.searchsorted(self.index[:, 0], step)))
-        correlations = self.features[layer][k, k], self.gradients[layer + 1][k, k]
-        responses = self.A[layer][k, k], self.B[layer][k, k]
-        return OrderParameters(*correlations, *responses, np.diag(self.c[k]), self.problem.weight_std**2)
+        return OrderParameters(
+            C_h=self.features[layer][k, k],
+            C_g=self.gradients[layer + 1][k, k],
+            A=self.A[layer][k, k],
+            B=self.B[layer][k, k],
+            c=np.diag(self.c[k]),
+            weight_variance=self.problem.weight_std**2,
+            cutoff=self.cutoff,
+            replicas=tuple(one.order(layer, step) for one in self.replicas),
+        )
 
     def standard_error(self, of) -> np.ndarray:
         """Monte Carlo standard error of the mean over replicas of `of(solution)`, any array; 0 when exact.
@@ -97,9 +120,10 @@ def solve(
     Sites of a group are whitened: their Gaussians have exactly the covariance they should. `cutoff`: in each family
     of fields, directions whose variance is below this fraction of the largest are left to noise. Memory: 16 L sites K
     bytes, K the number of pairs (step, sample) that are visited. `activation="linear"` is exact and needs no `rng`.
-    Raises ValueError on bad input or parametrization "ntk" (its infinite width learns no features), DivergenceError,
-    with `.step` and `.partial` (all before that step), when the loss is not finite or above RUNAWAY times its start,
-    and ConvergenceError, with `.partial`, when the sites are too few for all the independent fields that appear.
+    Warns (InstabilityWarning) when replicas part, see `MLPTheory.parted`. Raises ValueError on bad input or
+    parametrization "ntk" (its infinite width learns no features), DivergenceError, with `.step` and `.partial` (all
+    before that step), when the loss is not finite or above RUNAWAY times its start, and ConvergenceError, with
+    `.partial`, when the sites are too few for all the independent fields that appear.
     """
     if not isinstance(problem, problems.MLP):
         raise ValueError(f"problem must be a problems.MLP, got {type(problem).__name__}")
@@ -112,7 +136,11 @@ def solve(
     replicas = arguments.whole("replicas", replicas, at_least=1)
     sites = arguments.whole("sites", sites, at_least=100 * replicas) // replicas
     cutoff = arguments.number("cutoff", cutoff, above=0)
-    return _march(problem, steps, record, _Sites(replicas, sites, arguments.generator("rng", rng)), cutoff)
+    theory = _march(problem, steps, record, _Sites(replicas, sites, arguments.generator("rng", rng)), cutoff)
+    if theory.parted is not None:
+        message = f"replicas part at step {theory.parted}: the learning rate is too large for one solution"
+        warnings.warn(message, InstabilityWarning, stacklevel=2)
+    return theory
 
 
 @dataclass(frozen=True)
@@ -204,8 +232,9 @@ class _Family:
             rest = left[:, :, i] - (columns @ columns[:, i, :, None])[:, :, 0]
             variance = rest[:, i]
             if np.mean(variance) > max(self.cutoff * top, ROUNDING**2):
-                column = rest / np.sqrt(np.maximum(variance, 0.01 * np.mean(variance)))[:, None]
-                column[:, :i] = 0
+                pivot = np.sqrt(np.maximum(variance, 0.01 * np.mean(variance)))  # also where seeds part
+                column = rest / pivot[:, None]
+                column[:, :i], column[:, i] = 0, pivot
                 columns, new = np.concatenate([columns, column[:, :, None]], axis=2), [*new, i]
         if not kept:
             return self.std * (rows @ self.xi + columns @ self.sites.draw(len(new), keep=False))
@@ -239,7 +268,7 @@ class _State:
 
     def __init__(self, problem, record: _Record, sites: _Sites, cutoff: float):
         depth, pairs = problem.depth, len(record.sample)
-        self.problem, self.record, self.sites = problem, record, sites
+        self.problem, self.record, self.sites, self.cutoff = problem, record, sites, cutoff
         inner = range(1, depth)
         self.phi = [None] + [np.empty((sites.groups, pairs, sites.count)) for _ in range(depth)]
         self.g = [None] + [np.empty((sites.groups, pairs, sites.count)) for _ in range(depth)]
@@ -252,6 +281,7 @@ class _State:
         root = problem.weight_std * vectors[:, kept] * np.sqrt(values[kept])
         self.u_1 = root @ sites.draw(root.shape[1])
         self.w = None
+        self.site_errors = []  # of the predictions, variance of the mean over the sites of a group
 
 
 def _march(problem, steps: int, record: _Record, sites: _Sites, cutoff: float) -> MLPTheory:
@@ -262,6 +292,9 @@ def _march(problem, steps: int, record: _Record, sites: _Sites, cutoff: float) -
                 _march_step(state, t, *series)
         except ConvergenceError as error:
             raise ConvergenceError(f"at step {t} {error}", _solution(state, *series)) from None
+        except np.linalg.LinAlgError:  # fields have overflowed before a loss was known
+            message = f"training diverged at step {t}: fields are not finite"
+            raise DivergenceError(message, t, _solution(state, *series)) from None
     return _solution(state, *series)
 
 
@@ -284,6 +317,8 @@ def _march_step(state: _State, t: int, losses, predictions, kernels) -> None:
         raise DivergenceError(f"training diverged at step {t}: the loss is {loss.max():.3g}", t, partial)
     losses.append(loss)
     predictions.append(f)
+    scatter = sites.mean(whole[-1] ** 2, state.w**2) / problem.output_scale**2 - f**2
+    state.site_errors.append(np.mean(scatter, axis=(1, 2)) / sites.count)
     kernels.append(np.stack([sites.mean(field, field) for field in whole], axis=1))
     if not last:
         delta = problem.targets[batch] - f[:, batch]
@@ -355,11 +390,15 @@ def _solution(state: _State, losses, predictions, kernels) -> MLPTheory:
         found = [one[:, groups].mean(axis=1) for one in series]
         features = (square, *mean(state.Phi)[1:])
         matrices = features, mean(state.G), mean(state.A), mean(state.B)
-        return MLPTheory(problem, *found, index, c, *matrices, replicas)
+        parting = amplification if replicas else np.full(len(found[0]), np.nan)
+        return MLPTheory(problem, *found, index, c, *matrices, replicas, state.cutoff, parting)
 
     groups = range(state.sites.groups)
-    alone = tuple(solution([one]) for one in groups) if len(groups) > 1 else ()
-    return solution(list(groups), alone)
+    if len(groups) == 1:
+        return solution([0])
+    scatter = np.mean(series[1].var(axis=1, ddof=1), axis=(1, 2))
+    amplification = np.sqrt(scatter / np.mean(state.site_errors, axis=1)) if len(scatter) else scatter
+    return solution(list(groups), tuple(solution([one]) for one in groups))
 
 
 # ---------------------------------------------------------------- the march, exactly, of a linear network
@@ -455,7 +494,9 @@ def _march_linear(problem, steps: int, record: _Record) -> MLPTheory:
         A = [None] + [one[k, k] for one in state.H_r[1:-1]]
         B = [None] + [one[k, k] for one in state.G_u[2:]]
         series = np.array(losses), np.array(predictions), np.array(kernels)
-        return MLPTheory(problem, *series, index, state.c[k], tuple(C), tuple(G), tuple(A), tuple(B))
+        parting = np.full(len(losses), np.nan)
+        record = index, state.c[k], tuple(C), tuple(G), tuple(A), tuple(B)
+        return MLPTheory(problem, *series, *record, amplification=parting)
 
     for t in range(steps + 1):
         past, now = slice(0, t * outputs), slice(t * outputs, (t + 1) * outputs)

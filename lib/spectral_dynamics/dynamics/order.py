@@ -21,8 +21,12 @@ class OrderParameters:
     `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a square matrix (nu = 1) this is
     Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
 
+    `cutoff`: eigenvalues of C_h and C_g below this fraction of the largest are not known, for rounding or, where
+    they were sampled, for noise. `replicas`: the same from separate samples, of which this is the mean; () if exact.
+
     Raises ValueError for arrays that are not finite and (K, K), correlations that are not symmetric and positive
-    semi-definite, and a variance, ratio or decay that is not above 0.
+    semi-definite, and a variance, ratio or decay that is not above 0,
+    a cut-off outside (0, 1), and replicas that are not OrderParameters of the same size.
     """
 
     C_h: np.ndarray
@@ -33,6 +37,8 @@ class OrderParameters:
     weight_variance: float = 1.0
     width_ratio: float = 1.0
     decay: float = 1.0
+    cutoff: float = 1e-9
+    replicas: tuple = ()
 
     def __post_init__(self):
         size = arguments.array("C_h", self.C_h, ndim=2).shape[0]
@@ -49,7 +55,12 @@ class OrderParameters:
         arguments.number("weight_variance", self.weight_variance, above=0)
         arguments.number("width_ratio", self.width_ratio, above=0)
         arguments.number("decay", self.decay, above=0)
+        arguments.fraction("cutoff", self.cutoff)
+        for one in self.replicas:
+            if not isinstance(one, OrderParameters) or one.C_h.shape != self.C_h.shape:
+                raise ValueError(f"replicas must be OrderParameters of {size} vectors, got {type(one).__name__}")
 
     def independent(self) -> "OrderParameters":
         """The same spikes, treated as if they knew nothing of the bulk: A = B = 0 (classical BBP)."""
-        return replace(self, A=np.zeros_like(self.A), B=np.zeros_like(self.B))
+        replicas = tuple(one.independent() for one in self.replicas)
+        return replace(self, A=np.zeros_like(self.A), B=np.zeros_like(self.B), replicas=replicas)

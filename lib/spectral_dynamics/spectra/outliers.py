@@ -39,6 +39,7 @@ class Outliers:
     residual          (k,) self-check: |N<bb> - M<aa>| relative to their sum; both vectors must have the same length
     rejected          eigenvalues lambda^2 outside the bulk that no real matrix can have: empty for consistent order
                       parameters; sampling noise, or a mistake, puts some there
+    standard_error    (k,) of the singular values, from sampled order parameters; 0 where nothing was sampled
     neglected         part of the learned change that the recorded directions do not span, relative, in the Frobenius
                       norm (0 in the response form)
 
@@ -54,6 +55,7 @@ class Outliers:
     residual: np.ndarray
     rejected: np.ndarray = field(default_factory=lambda: np.zeros(0, complex))
     neglected: float = 0.0
+    standard_error: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def bulk_edge(weight_variance: float, width_ratio: float = 1.0) -> float:
@@ -97,25 +99,30 @@ def location(strength, weight_variance: float = 1.0, width_ratio: float = 1.0):
         raise ValueError(
             f"strength must exceed the threshold {np.sqrt(threshold):.6g}, got {np.sqrt(np.min(square)):.6g}"
         )
+    return _value(square, s2, nu)
+
+
+def _value(square, s2, nu):
     return np.sqrt((square + s2) * (square + s2 * nu) / square)
 
 
 # ---------------------------------------------------------------- the response form
 
 
-def outliers(order: OrderParameters, *, cutoff: float = 1e-9, tolerance: float = 1e-6) -> Outliers:
+def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: float = 1e-6) -> Outliers:
     """The outliers predicted from order parameters: two-level DMFT, response form.
 
     `order`: correlations, responses and spike weights over a record of K vectors (see OrderParameters).
-    `cutoff`: of C_h and C_g the eigenvectors above this fraction of the largest eigenvalue are kept; 1e-8 to 1e-10
-    for exact order parameters, 1e-3 to 1e-4 for sampled ones. `tolerance`: an eigenvalue counts as real when its
-    imaginary part is below this fraction of its modulus. `order.independent()` gives the classical result.
+    `cutoff`: of C_h and C_g the eigenvectors above this fraction of the largest eigenvalue are kept; by default
+    `order.cutoff`. 1e-8 to 1e-10 for exact order parameters, 1e-3 to 1e-4 for sampled ones. `tolerance`: an
+    eigenvalue counts as real when its imaginary part is below this fraction of its modulus. `order.independent()`
+    gives the classical result. Standard errors are those of the jackknife over `order.replicas`.
     Raises ValueError for anything but OrderParameters, or a cut-off outside (0, 1).
     """
     if not isinstance(order, OrderParameters):
         raise ValueError(f"order must be OrderParameters, got {type(order).__name__}")
-    cutoff = _fraction("cutoff", cutoff)
-    tolerance = _fraction("tolerance", tolerance)
+    cutoff = order.cutoff if cutoff is None else arguments.fraction("cutoff", cutoff)
+    tolerance = arguments.fraction("tolerance", tolerance)
     basis_h, basis_g = _leading(order.C_h, cutoff), _leading(order.C_g, cutoff)
     reduced = _reduce(order, basis_h, basis_g)
     odd, even = transfer(*reduced, order.weight_variance, order.width_ratio)
@@ -135,7 +142,26 @@ def outliers(order: OrderParameters, *, cutoff: float = 1e-9, tolerance: float =
         bulk_edge=order.decay * bulk_edge(order.weight_variance, order.width_ratio),
         residual=np.array([mode[3] for mode in physical]),
         rejected=np.concatenate([rejected, unphysical]),
+        standard_error=order.decay * _jackknife(order, basis_h, basis_g, z, tolerance),
     )
+
+
+def _jackknife(order, basis_h, basis_g, z, tolerance):
+    """The standard error of each z from leaving out one replica at a time; an outlier that is lost is at the edge."""
+    replicas = order.replicas
+    if len(replicas) < 2 or not len(z):
+        return np.zeros(len(z))
+    reduced = [_reduce(one, basis_h, basis_g) for one in replicas]
+    edge, found = bulk_edge(order.weight_variance, order.width_ratio), []
+    for left_out in range(len(replicas)):
+        others = [one for j, one in enumerate(reduced) if j != left_out]
+        means = [np.mean(matrices, axis=0) for matrices in zip(*others, strict=True)]
+        odd, even = transfer(*means, order.weight_variance, order.width_ratio)
+        squares = scipy.linalg.eigvals(even @ odd)
+        kept, _ = _above_the_bulk(squares, order.weight_variance, order.width_ratio, tolerance)
+        values = _value(squares[kept].real, order.weight_variance, order.width_ratio)
+        found.append(np.concatenate([values, np.full(len(z), edge)])[: len(z)])
+    return np.sqrt(len(replicas) - 1) * np.std(found, axis=0)
 
 
 def transfer(C_h, C_g, A, B, c, weight_variance: float = 1.0, width_ratio: float = 1.0):
@@ -199,7 +225,7 @@ def _mode(square, vector, odd, reduced, order):
     """z, <g a> at <aa> = 1, <h b> at <bb> = 1 and the residual of N<bb> = M<aa>; None when a length is negative."""
     C_h, C_g, A, B, _ = reduced
     s2, nu = order.weight_variance, order.width_ratio
-    z = float(np.sqrt((square + s2) * (square + s2 * nu) / square))
+    z = float(_value(square, s2, nu))
     G_a, G_b = (1 + s2 / square) / z, (1 + s2 * nu / square) / z
     gauge = G_a * np.sqrt(square)
     even_part = (vector * np.exp(-1j * np.angle(vector[np.argmax(np.abs(vector))]))).real
@@ -250,7 +276,7 @@ def from_recording(
     decay = arguments.number("recording.decay", getattr(recording, "decay", 1.0), above=0)
     s2 = decay**2 * arguments.number("weight_variance", weight_variance, above=0)
     start = decay * start
-    cutoff = _fraction("cutoff", cutoff)
+    cutoff = arguments.fraction("cutoff", cutoff)
     phi = _orthonormal("recording.features", features, cutoff)
     gam = _orthonormal("recording.gradients", gradients, cutoff)
     blocks = _independent_blocks if independent else _blocks
@@ -268,6 +294,7 @@ def from_recording(
         cutoff**2,
         bulk_edge=edge,
         residual=np.array([mode[3] for mode in modes]),
+        standard_error=np.zeros(len(modes)),
         neglected=float(outside / max(np.linalg.norm(change), np.finfo(float).tiny)),
     )
 
@@ -379,13 +406,6 @@ def _eigenpair(z, j, EE, FF, corner, s_a, s_b):
 
 
 # ---------------------------------------------------------------- shared
-
-
-def _fraction(name, value):
-    value = arguments.number(name, value, above=0)
-    if value >= 1:
-        raise ValueError(f"{name} must be below 1, got {value!r}")
-    return value
 
 
 def _rows(rows, width):

@@ -1,0 +1,193 @@
+"""Nonlinear networks of ten kinds in muP, at four widths and many seeds: losses, kernels, outliers, alignments.
+
+Run from the repository's root; an hour of one core, less with more of them:
+
+    python experiments/wide.py [workers]
+
+It can be interrupted: every network that was trained is kept in experiments/.store, and is not trained again. Seeds
+are added until the statistical error of the limit of infinite width is small enough for what chapters and tests ask
+of it (`ERRORS`). Nothing here knows the theory, save that the steps were chosen such that it expects outliers there,
+`kept` that clearly stand out in each layer, and `sign` is a sample that the top direction sees. Networks train
+f(t) - f(0). It writes experiments/wide.npz, with one row for each network:
+
+`setting`, `size`, `seed` (runs,): number of the setting, width N, number of the network; `loss` (runs, STEPS + 1), 0
+after the setting's last step; `kernels` (runs, LAYERS, SAMPLES, SAMPLES): <phi(h^l) phi(h^l)>, l = 1, 2, ..., after
+the last step; `values` (runs, LAYERS - 1, KEPT): largest singular values of Wbar^l, l = 1, 2, ..., after the last
+step; `right`, `left` (runs, LAYERS - 1, 3): cosines of the vectors of the top one with phi(h^l_k) and g^{l+1}_k at
+the first, the middle and the last visited pair (step, sample) k; the right one with the last pair of the sample `sign`
+is positive. What a setting does not have is 0. And `names` (settings,).
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse.linalg import svds
+from spectral_dynamics import networks, problems, sweeps
+
+STORED = Path(__file__).with_suffix(".npz")
+STORE = Path(__file__).parent / ".store" / "wide"
+LAYERS, SAMPLES, KEPT, STEPS = 4, 12, 5, 24
+ROUND = {500: 60, 1000: 30, 2000: 15, 4000: 4}  # networks added in each round at each width
+ROUNDS = 12  # at most
+SEED = 4  # of the data
+LINE = 1.03  # what stands less than 3 % above the edge has corrections of N^(-2/3), not of 1/N
+# Standard errors at which seeds are no longer added, of losses and singular values (relative) and of cosines.
+ERRORS = {"loss": 0.0045, "values": 0.0018, "cosines": 0.007}
+
+COLUMNS = ("depth", "activation", "output_scale", "weight_std", "learning_rate")
+ROWS = {  # name: (samples, dimension, outputs, batch), steps, kept, sign, the columns
+    "tanh, two layers": ((6, 20, 1, None), 11, (1,), 0, (2, "tanh", 3.0, 1.0, 0.2)),
+    "erf, three layers": ((6, 20, 1, None), 13, (1, 1), 0, (3, "erf", 3.0, 0.8, 0.15)),
+    "relu, batches": ((8, 20, 1, 3), 18, (1,), 3, (2, "relu", 5.0, 1.1, 0.07)),
+    "tanh, four layers": ((6, 20, 1, None), 15, (1, 1, 1), 0, (4, "tanh", 4.0, 1.0, 0.12)),
+    "nearly lazy": ((12, 12, 1, None), 20, (1,), 2, (2, "erf", 0.3, 0.5, 1.0)),
+    "rich, small weights": ((6, 20, 1, None), 13, (1,), 0, (2, "tanh", 5.0, 0.6, 0.15)),
+    "large weights": ((6, 20, 1, None), 20, (1, 1), 0, (3, "tanh", 5.0, 1.5, 0.08)),
+    "ten outputs": ((10, 30, 10, None), 20, (4,), 0, (2, "tanh", 3.0, 1.0, 0.25)),
+    "ten outputs, batches": ((10, 30, 10, 4), 20, (4,), 6, (2, "relu", 4.0, 1.2, 0.05)),
+    "ten outputs, three layers, batches": ((10, 30, 10, 5), 24, (2, 4), 5, (3, "erf", 4.0, 1.0, 0.12)),
+}
+NAMES = list(ROWS)
+
+
+def problem(name: str) -> problems.MLP:
+    """What is learned: inputs on a sphere, labels +-1 or, with several outputs, normal targets."""
+    (samples, dimension, outputs, batch), steps, *_, row = ROWS[name]
+    rng = np.random.default_rng([SEED, NAMES.index(name)])
+    inputs = rng.standard_normal((samples, dimension))
+    inputs *= np.sqrt(dimension) / np.linalg.norm(inputs, axis=1)[:, None]
+    targets = rng.choice([-1.0, 1.0], samples) if outputs == 1 else rng.standard_normal((samples, outputs))
+    batches = batch and np.array([rng.choice(samples, batch, replace=False) for _ in range(steps)])
+    return problems.MLP(inputs, targets, **dict(zip(COLUMNS, row, strict=True)), batches=batches)
+
+
+def steps(name: str) -> int:
+    """How many updates a setting makes."""
+    return ROWS[name][1]
+
+
+def pairs(name: str) -> tuple[np.ndarray, int]:
+    """The three recorded pairs whose cosines are kept, and the one that fixes the sign, as columns of the record."""
+    learned, last = problem(name), steps(name)
+    visited = np.concatenate([learned.batch(step) for step in range(last)])
+    return np.array([0, len(visited) // 2, len(visited) - 1]), int(np.flatnonzero(visited == ROWS[name][3])[-1])
+
+
+def fingerprint() -> str:
+    """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
+    trained = [problems.MLP, networks._train_mlp, networks._initial_weights, networks._forward]
+    trained += [networks._backward, networks._updated, networks._LayeredRun]
+    chosen = [LAYERS, SAMPLES, KEPT, STEPS, COLUMNS, ROWS]
+    return sweeps.fingerprint(*trained, *chosen, problem, steps, pairs, case, kernels, top)
+
+
+def case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
+    """Everything that is stored of one network; `made_by` only tells results of older code from newer ones."""
+    learned, last, kept = problem(name), steps(name), ROWS[name][2]
+    rng = np.random.default_rng([NAMES.index(name), size, seed])
+    network = networks.train(learned, size=size, steps=last, rng=rng, record=(last,), subtract_initial=True)
+    found = {
+        "loss": np.zeros(STEPS + 1),
+        "kernels": np.zeros((LAYERS, SAMPLES, SAMPLES)),
+        "values": np.zeros((LAYERS - 1, KEPT)),
+        "right": np.zeros((LAYERS - 1, 3)),
+        "left": np.zeros((LAYERS - 1, 3)),
+    }
+    found["loss"][: last + 1] = network.train_loss
+    found["kernels"][: learned.depth, : learned.samples, : learned.samples] = kernels(learned, network, last)
+    for row, number in enumerate(kept):
+        values, cosines = top(network, row + 1, last, number, *pairs(name))
+        found["values"][row, :number] = values
+        found["right"][row], found["left"][row] = cosines
+    return found
+
+
+def kernels(learned, network, step: int) -> np.ndarray:
+    """<phi(h^l) phi(h^l)>, (depth, P, P)."""
+    found, phi = [], learned.inputs.T
+    for layer in range(learned.depth):
+        phi = learned.phi(network.weights(layer, step) @ phi)
+        found.append(phi.T @ phi / len(phi))
+    return np.array(found)
+
+
+def top(network, layer: int, step: int, number: int, columns, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest singular values of Wbar^layer, and cosines (2, columns) of the first one's vectors."""
+    features, gradients = network.features(layer), network.gradients(layer)
+    left, values, right = svds(network.weights(layer, step), k=number, v0=features[:, sign], tol=1e-4)
+    first = np.argmax(values)
+    direction = np.sign(right[first] @ features[:, sign])
+    cosines = [
+        direction * vector @ taken / np.linalg.norm(taken, axis=0)
+        for vector, taken in ((right[first], features[:, columns]), (left[:, first], gradients[:, columns]))
+    ]
+    return np.sort(values)[::-1], np.array(cosines)
+
+
+def limits(name: str, sizes: np.ndarray, results: dict[str, np.ndarray]) -> dict[str, sweeps.Extrapolation]:
+    """Infinite width, of what one setting has: `loss` after each step, and the rest as stored."""
+    last, depth = steps(name), problem(name).depth
+    parts = {"loss": results["loss"][:, 1 : last + 1], "kernels": results["kernels"][:, :depth]}
+    parts |= {key: results[key][:, : depth - 1] for key in ("values", "right", "left")}
+    return {key: sweeps.extrapolate(sizes, part) for key, part in parts.items()}
+
+
+def outside(name: str, values: np.ndarray) -> np.ndarray:
+    """Which of the limits of `values` stand clearly above the bulk, as a mask."""
+    return values > LINE * 2 * problem(name).weight_std
+
+
+def uncertain(name: str, found: dict[str, sweeps.Extrapolation]) -> dict[str, float]:
+    """The largest standard error of the limit of infinite width, over everything that is clearly an outlier."""
+    out = outside(name, found["values"].limit)
+    errors = {
+        "loss": found["loss"].standard_error / found["loss"].limit,
+        "values": (found["values"].standard_error / found["values"].limit.clip(1e-9))[out],
+        "cosines": np.array([found[key].standard_error[out[:, 0]] for key in ("right", "left")]),
+    }
+    return {key: float(np.max(value, initial=0.0)) for key, value in errors.items()}
+
+
+def cases(name: str, rounds: int, made_by: str) -> list[dict]:
+    """The networks of the first `rounds` rounds of one setting."""
+    seeds = [(size, seed) for size, count in ROUND.items() for seed in range(count * rounds)]
+    return [{"name": name, "size": size, "seed": seed, "made_by": made_by} for size, seed in seeds]
+
+
+def main(workers: int) -> None:
+    """Adds rounds where they are needed, all settings in turn, and writes the table after each."""
+    made_by, results, done = fingerprint(), {}, set()
+    for rounds in range(1, ROUNDS + 1):
+        for name in NAMES:
+            if name in done:
+                continue
+            chosen = cases(name, rounds, made_by)
+            rows = sweeps.run(case, chosen, store=STORE, workers=workers)
+            results[name] = chosen, {key: np.array([row[key] for row in rows]) for key in rows[0]}
+            errors = uncertain(name, limits(name, np.array([one["size"] for one in chosen]), results[name][1]))
+            if all(errors[key] <= ERRORS[key] for key in ERRORS):
+                done.add(name)
+            shown = ", ".join(f"{key} {value:.2%}" for key, value in errors.items())
+            print(f"round {rounds}, {name}: standard errors {shown}{'; enough' * (name in done)}", flush=True)
+            write(results, made_by)
+
+
+def write(results: dict, made_by: str) -> None:
+    """The table of everything so far."""
+    chosen = [one for name in results for one in results[name][0]]
+    keys = ("loss", "kernels", "values", "right", "left")
+    table = {key: np.concatenate([results[name][1][key] for name in results]).astype(np.float32) for key in keys}
+    np.savez_compressed(
+        STORED,
+        setting=[NAMES.index(one["name"]) for one in chosen],
+        size=[one["size"] for one in chosen],
+        seed=[one["seed"] for one in chosen],
+        names=NAMES,
+        fingerprint=made_by,
+        **table,
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
