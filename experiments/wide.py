@@ -14,8 +14,8 @@ f(t) - f(0). It writes experiments/wide.npz, with one row for each network:
 after the setting's last step; `kernels` (runs, LAYERS, SAMPLES, SAMPLES): <phi(h^l) phi(h^l)>, l = 1, 2, ..., after
 the last step; `values` (runs, LAYERS - 1, KEPT): largest singular values of Wbar^l, l = 1, 2, ..., after the last
 step; `right`, `left` (runs, LAYERS - 1, 3): cosines of the vectors of the top one with phi(h^l_k) and g^{l+1}_k at
-the first, the middle and the last visited pair (step, sample) k; the right one with the last pair of the sample `sign`
-is positive. What a setting does not have is 0. And `names` (settings,).
+the first, the middle and the last visited pair (step, sample) k; the right one with the last pair of sample `sign` is
+positive. What a setting does not have is 0. And `names` (settings,).
 """
 
 import sys
