@@ -28,12 +28,12 @@ from spectral_dynamics import networks, problems, sweeps
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "wide"
 LAYERS, SAMPLES, KEPT, STEPS = 4, 12, 5, 24
-ROUND = {500: 60, 1000: 30, 2000: 15, 4000: 4}  # networks added in each round at each width
-ROUNDS = 12  # at most
+ROUND = {500: 60, 1000: 40, 2000: 30, 4000: 3}  # networks added in each round at each width
+LEAST, ROUNDS = 4, 10  # rounds at least, so that the scatter at the largest width is known, and at most
 SEED = 4  # of the data
 LINE = 1.03  # what stands less than 3 % above the edge has corrections of N^(-2/3), not of 1/N
 # Standard errors at which seeds are no longer added, of losses and singular values (relative) and of cosines.
-ERRORS = {"loss": 0.0045, "values": 0.0018, "cosines": 0.007}
+ERRORS = {"loss": 0.0035, "values": 0.0018, "cosines": 0.007}
 
 COLUMNS = ("depth", "activation", "output_scale", "weight_std", "learning_rate")
 ROWS = {  # name: (samples, dimension, outputs, batch), steps, kept, sign, the columns
@@ -166,7 +166,7 @@ def main(workers: int) -> None:
             rows = sweeps.run(case, chosen, store=STORE, workers=workers)
             results[name] = chosen, {key: np.array([row[key] for row in rows]) for key in rows[0]}
             errors = uncertain(name, limits(name, np.array([one["size"] for one in chosen]), results[name][1]))
-            if all(errors[key] <= ERRORS[key] for key in ERRORS):
+            if rounds >= LEAST and all(errors[key] <= ERRORS[key] for key in ERRORS):
                 done.add(name)
             shown = ", ".join(f"{key} {value:.2%}" for key, value in errors.items())
             print(f"round {rounds}, {name}: standard errors {shown}{'; enough' * (name in done)}", flush=True)
