@@ -97,6 +97,31 @@ class DeepLinear:
         return _rates(self.learning_rate, steps)
 
 
+@dataclass(frozen=True)
+class FrozenReadout:
+    """A linear network with as many outputs as neurons, in whitened inputs, trained by gradient flow.
+
+    f = V Wbar x with N neurons, inputs in R^D, C outputs; the target is tau Tbar x. Entries are independent normal:
+    V (C, N) of variance 1/N, Wbar(0) (N, D) of variance sigma^2/D, Tbar (C, D) of variance 1/D. V is frozen, and
+
+        d Wbar/dt = V^T (tau Tbar - V Wbar) .
+
+    `output_ratio` kappa = C/N, 0 for finitely many outputs; `width_ratio` nu = N/D; `target_scale` tau; `weight_std`
+    sigma. Limit: N, D, C -> infinity at fixed ratios. Raises ValueError.
+    """
+
+    output_ratio: float
+    width_ratio: float = 1.0
+    target_scale: float = 1.0
+    weight_std: float = 1.0
+
+    def __post_init__(self):
+        arguments.number("output_ratio", self.output_ratio, at_least=0)
+        arguments.number("width_ratio", self.width_ratio, above=0)
+        arguments.number("target_scale", self.target_scale, at_least=0)
+        arguments.number("weight_std", self.weight_std, above=0)
+
+
 # Name: (phi, its derivative). erf is the plain error function; relu's derivative at 0 is taken as 0.
 ACTIVATIONS = {
     "tanh": (np.tanh, lambda h: 1.0 - np.tanh(h) ** 2),
