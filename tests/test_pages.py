@@ -142,7 +142,7 @@ def test_movies_play(html, browser):
         with Visit(browser, movie.as_uri(), PHONE) as visit:
             page = visit.page
             page.locator("button").click()
-            page.wait_for_timeout(400)
+            page.wait_for_function("() => document.querySelector('input').value > 0", timeout=5000)
             assert 0 < int(page.locator("input").input_value()) < int(page.locator("input").get_attribute("max"))
             assert page.evaluate("() => document.querySelector('img').naturalWidth") > 0
             assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
