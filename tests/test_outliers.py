@@ -485,3 +485,17 @@ def test_bad_recordings_are_refused_by_name(changes, message):
 def test_a_recording_without_its_fields_is_refused():
     with pytest.raises(ValueError, match="got no features, gradients"):
         from_recording(SimpleNamespace(initial=np.eye(3), final=np.eye(3)))
+
+
+def test_replicas_give_the_standard_error_of_their_mean():
+    """To first order: the scatter of dz/dC_h times C_h over replicas, divided by the root of their number."""
+    shifts = 1e-3 * np.array([-1.0, 0.4, 1.3, -0.7])
+    zero, one = np.zeros((1, 1)), np.eye(1)
+
+    def order(shift, replicas=()):
+        return OrderParameters((1 + shift) * one, one, zero, zero, 2 * one, decay=0.9, replicas=replicas)
+
+    found = outliers(order(0.0, tuple(order(shift) for shift in shifts)))
+    slope = (outliers(order(1e-4)).singular_values - outliers(order(-1e-4)).singular_values) / 2e-4
+    assert found.standard_error == pytest.approx(slope * np.std(shifts, ddof=1) / 2, rel=1e-2)
+    assert outliers(order(0.0)).standard_error == 0
