@@ -2,24 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import linalg, stats
 from spectral_dynamics import networks, sweeps
 from spectral_dynamics.errors import ConvergenceError
 from spectral_dynamics.problems import FrozenReadout
 from spectral_dynamics.spectra import laws, many_outputs
 
 TARGET = {"width_ratio": 1.0, "target_scale": 3.0, "weight_std": 1.0}
-
-
-def distance(values, law):
-    """Kolmogorov and Smirnov: the largest gap between the steps of the sample and the distribution function.
-
-    Steps below the first value that is not 0 are those of the law's atom, which the first step after it compares.
-    """
-    values = np.sort(values)
-    above = values > 1e-9
-    expected = law.cdf(values[above])
-    steps = np.arange(len(values) + 1) / len(values)
-    return max(np.abs(steps[1:][above] - expected).max(), np.abs(steps[:-1][above] - expected).max())
 
 
 # --- the law ------------------------------------------------------------------------------------------------------
@@ -110,7 +99,7 @@ def test_networks_have_the_law(kappa, nu):
     problem, times = FrozenReadout(kappa, nu, 3.0, 1.0), [0.1, 0.5, 2.0]
     run = networks.flow(problem, size=500, times=times, rng=np.random.default_rng(0))
     for time in times:
-        assert distance(run.singular_values(time), many_outputs.bulk(problem, time)) < 0.015
+        assert many_outputs.distance(run.singular_values(time), many_outputs.bulk(problem, time)) < 0.015
 
 
 @pytest.mark.parametrize(("nu", "tau", "below"), [(1.0, 3.0, False), (0.1, 0.7, True)])
@@ -140,17 +129,17 @@ def test_one_joint_step_from_random_weights(kappa, nu):
     error = 2.0 * rng.standard_normal((C, D)) / np.sqrt(D) - v @ wbar
     first, readout = many_outputs.one_step(problem, 0.4, 0.3)
     stepped = np.linalg.svd(wbar + 0.4 * v.T @ error, compute_uv=False)
-    assert distance(np.append(stepped, np.zeros(N - len(stepped))), first) < 0.008
+    assert many_outputs.distance(np.append(stepped, np.zeros(N - len(stepped))), first) < 0.008
     stepped = np.linalg.svd(v + 0.3 * error @ wbar.T, compute_uv=False)
-    assert distance(np.append(stepped, np.zeros(N - len(stepped))), readout) < 0.008
+    assert many_outputs.distance(np.append(stepped, np.zeros(N - len(stepped))), readout) < 0.008
 
 
 def test_one_joint_step_of_a_network_is_a_short_flow():
     problem, time = FrozenReadout(0.5, 1.0, 2.0, 1.0), 0.02
     run = networks.flow(problem, size=600, times=[time], rng=np.random.default_rng(2), joint=True)
     first, readout = many_outputs.one_step(problem, time)
-    assert distance(run.singular_values(time), first) < 0.012
-    assert distance(run.singular_values(time, readout=True), readout) < 0.012
+    assert many_outputs.distance(run.singular_values(time), first) < 0.012
+    assert many_outputs.distance(run.singular_values(time, readout=True), readout) < 0.012
 
 
 def test_a_joint_flow_leaves_the_frozen_law():
@@ -162,8 +151,12 @@ def test_a_joint_flow_leaves_the_frozen_law():
         for rng, flag in zip(rngs, (True, False), strict=True)
     )
     law = [many_outputs.bulk(problem, time) for time in times]
-    assert distance(joint.singular_values(0.1), law[0]) < 0.04
-    assert distance(joint.singular_values(2.0), law[1]) > 0.15 > distance(frozen.singular_values(2.0), law[1])
+    assert many_outputs.distance(joint.singular_values(0.1), law[0]) < 0.04
+    assert (
+        many_outputs.distance(joint.singular_values(2.0), law[1])
+        > 0.15
+        > many_outputs.distance(frozen.singular_values(2.0), law[1])
+    )
 
 
 def test_the_flow_is_the_exact_solution_of_one_matrix():
@@ -211,3 +204,40 @@ def test_too_few_nodes_are_told(monkeypatch):
     with pytest.raises(ConvergenceError, match="accuracy 1e-18 was not reached") as caught:
         many_outputs.bulk(FrozenReadout(0.5), 1.0, accuracy=1e-18)
     assert caught.value.partial.edges.shape == (1, 2) and caught.value.residual > 1e-18
+
+
+# --- the distance -------------------------------------------------------------------------------------------------
+
+
+def test_the_distance_is_that_of_kolmogorov_and_smirnov():
+    law = laws.quarter_circle(1.0)
+    values = np.abs(np.random.default_rng(0).standard_normal(200))
+    assert many_outputs.distance(values, law) == pytest.approx(stats.kstest(values, law.cdf).statistic, abs=1e-12)
+    kept = np.sort(values)[:-7]
+    expected = stats.kstest(kept, law.cdf).statistic
+    assert many_outputs.distance(values, law, removed=7) == pytest.approx(expected, abs=1e-12)
+
+
+def test_removing_values_of_an_unmoved_bulk_is_seen():
+    law = laws.quarter_circle(1.0)
+    quantiles = np.interp((np.arange(1000) + 0.5) / 1000, law.cdf(np.linspace(0, 2, 4001)), np.linspace(0, 2, 4001))
+    assert many_outputs.distance(quantiles, law) == pytest.approx(0.0005, abs=1e-5)
+    assert many_outputs.distance(quantiles, law, removed=50) == pytest.approx(0.05, abs=0.002)
+
+
+def test_zeros_are_held_against_the_atom():
+    """A tall matrix has 1 - 1/nu zeros for certain; without them the distance is that part of all values."""
+    law = laws.singular_value_bulk(2.0, 1.0)
+    wbar = np.random.default_rng(0).standard_normal((600, 300)) / np.sqrt(300)
+    values = linalg.svdvals(wbar)
+    assert many_outputs.distance(np.append(values, np.zeros(300)), law) < 0.01
+    assert many_outputs.distance(values, law) == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "removed", "named"),
+    [([], 0, "values"), ([1.0, -1.0], 0, "values"), ([1.0, 2.0], 2, "removed"), ([1.0, np.nan], 0, "values")],
+)
+def test_a_distance_of_nothing_is_refused(values, removed, named):
+    with pytest.raises(ValueError, match=named):
+        many_outputs.distance(np.array(values), laws.quarter_circle(1.0), removed=removed)

@@ -106,6 +106,26 @@ def one_step(problem, rate: float, readout_rate: float | None = None, *, accurac
     return first, _refined(readout, accuracy)
 
 
+def distance(values, law, *, removed: int = 0) -> float:
+    """How far singular values are from a law once the `removed` largest are taken away: sup |F_values - F_law|.
+
+    Kolmogorov and Smirnov's distance. `values` (n,), at least 0; those below 1e-9 of the largest count as 0, where
+    a law may have an atom. `law` has a `.cdf`. `removed`, less than n, are outliers, or might be: taking k values of
+    an unmoved bulk away makes a distance of k/n by itself. Raises ValueError.
+    """
+    values = np.sort(arguments.array("values", values, ndim=1))
+    if not values.size or values[0] < 0:
+        raise ValueError(f"values must be at least 0, and there must be one, got {values}")
+    removed = arguments.whole("removed", removed)
+    if removed >= len(values):
+        raise ValueError(f"removed must be less than the {len(values)} values, got {removed}")
+    kept = values[: len(values) - removed]
+    zeros, steps = np.count_nonzero(kept <= 1e-9 * values[-1]), np.arange(len(kept) + 1) / len(kept)
+    expected = law.cdf(np.append(0.0, kept[zeros:]))
+    at_and_before = np.append(steps[zeros:] - expected, steps[zeros:-1] - expected[1:])
+    return float(np.abs(at_and_before).max())
+
+
 def _frozen(problem) -> problems.FrozenReadout:
     if not isinstance(problem, problems.FrozenReadout):
         raise ValueError(f"problem must be a problems.FrozenReadout, got {type(problem).__name__}")
