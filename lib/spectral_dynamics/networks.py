@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, special
 from scipy.integrate import solve_ivp
 from scipy.linalg import blas
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, svds
@@ -21,17 +21,20 @@ from .errors import ConvergenceError, DivergenceError
 RUNAWAY = 1e6  # a loss this many times its start is divergence; spikes at the edge of stability stay far below
 
 
-def train(problem, *, size: int, steps: int, rng, record=None, record_fields=True, subtract_initial=False):
+def train(
+    problem, *, size: int, steps: int, rng, record=None, record_fields=True, subtract_initial=False, dtype=np.float64
+):
     """Train one network of the given size and return what was recorded.
 
     `problem`: an `MLP` (then `size` is the width N, the result an `MLPRun`), a `DeepLinear` (`size` is the dimension
-    D, N and P follow from the ratios, the result is a `DeepLinearRun`) or `LeastSquares` (`size` is the dimension D,
-    the result a `LeastSquaresRun`). `rng`: a seeded generator, used for the initial weights and, but for an `MLP`,
-    the data. Options of an `MLP` and a `DeepLinear`: `record`, the steps whose weights are kept (0 always is; by
-    default the last too); `record_fields`, whether to keep the features and gradients of every step, which
-    takes 16 steps |batch| N bytes for each layer (one column a step when the network is linear). Of an `MLP` alone:
-    `subtract_initial`, whether to train f(t) - f(0) in place of f(t), since at finite width f(0) is of order
-    1/(gamma0 sqrt(N)) and not the 0 of the limit.
+    D, N and P follow from the ratios, the result is a `DeepLinearRun`), a `Classifier` (`size` is the width N, the
+    result a `ClassifierRun`) or `LeastSquares` (`size` is the dimension D, the result a `LeastSquaresRun`). `rng`: a
+    seeded generator, used for the initial weights and, but for an `MLP`, the data. Options of all but `LeastSquares`:
+    `record`, the steps whose weights are kept (0 always is; by default the last too). Of an `MLP` and a `DeepLinear`:
+    `record_fields`, whether to keep the features and gradients of every step, which takes 16 steps |batch| N bytes
+    for each layer (one column a step when the network is linear). Of an `MLP` alone: `subtract_initial`, whether to
+    train f(t) - f(0) in place of f(t), since at finite width f(0) is of order 1/(gamma0 sqrt(N)) and not the 0 of the
+    limit. Of a `Classifier` alone: `dtype`, the precision it is trained in, float64 or float32.
     Raises ValueError, and DivergenceError with `.step` and `.partial` (the run so far) when the loss is not
     finite or exceeds 1e6 times its start.
     """
@@ -51,9 +54,11 @@ def train(problem, *, size: int, steps: int, rng, record=None, record_fields=Tru
             error.partial = replace(error.partial, _start=start)
             raise
         return replace(run, _start=start)
+    if isinstance(problem, problems.Classifier):
+        return _train_classifier(problem, size, steps, rng, _recorded_steps(record, steps), np.dtype(dtype))
     if isinstance(problem, problems.LeastSquares):
         return _train_least_squares(problem, size, steps, rng)
-    kinds = "problems.MLP, problems.DeepLinear or problems.LeastSquares"
+    kinds = "problems.MLP, problems.DeepLinear, problems.Classifier or problems.LeastSquares"
     raise ValueError(f"problem must be a {kinds}, got {type(problem).__name__}")
 
 
@@ -687,6 +692,101 @@ def _train_least_squares(problem, dimension: int, steps: int, rng) -> LeastSquar
         vhat = np.sqrt(dimension) / samples * (inputs.T @ delta)
         beta = beta + problem.learning_rate * (vhat - problem.ridge * beta)
     return run()
+
+
+# Classifiers of real data
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierRun(_LayeredRun):
+    """One classifier of width `size`.
+
+    `train_loss`, `accuracy` (steps + 1,): mean cross-entropy of, and correct share in, the batch of each step before
+    its update; the last of one batch more.
+    """
+
+    problem: problems.Classifier
+    size: int
+    train_loss: np.ndarray
+    accuracy: np.ndarray
+    _weights: dict[int, list[np.ndarray]]
+    _features: tuple = ()
+    _gradients: tuple = ()
+
+
+def _train_classifier(problem, width: int, steps: int, rng, record, dtype) -> ClassifierRun:
+    if dtype not in (np.float64, np.float32):
+        raise ValueError(f"dtype must be float64 or float32, got {dtype}")
+    weights = [matrix.astype(dtype) for matrix in _initial_classifier(problem, width, rng)]
+    velocities = [np.zeros_like(matrix) for matrix in weights]
+    rates, kept, losses, accuracies = problem.rates(steps), {}, [], []
+
+    def run() -> ClassifierRun:
+        return ClassifierRun(problem, width, _read_only(losses), _read_only(accuracies), kept)
+
+    for step in range(steps + 1):
+        inputs, labels = _drawn(problem, rng)
+        with np.errstate(over="ignore", invalid="ignore"):
+            preactivations, phi, f = _classified(problem, weights, inputs.astype(dtype))
+            loss, correct, residual = _cross_entropy(f, labels)
+        if not loss <= RUNAWAY * (losses[0] if losses else np.inf):
+            raise DivergenceError(f"training diverged at step {step}: the loss is {loss:.3g}", step, run())
+        losses.append(loss)
+        accuracies.append(correct)
+        if step in record:
+            kept[step] = [_read_only(matrix.copy()) for matrix in weights]
+        if step == steps:
+            return run()
+        g = _backward(problem, weights, preactivations, residual)
+        c = dtype.type(rates[step] * problem.output_scale / len(labels))
+        moves = [(c / dtype.type(problem.dimension)) * (inputs.astype(dtype).T @ g[0].T).T]
+        moves += [(c / dtype.type(width)) * (back @ into.T) for back, into in zip(g[1:], phi, strict=False)]
+        moves.append(c * (phi[-1] @ residual))
+        for matrix, velocity, move in zip(weights, velocities, moves, strict=True):
+            velocity *= dtype.type(problem.momentum)
+            velocity += move
+            matrix += velocity
+
+
+def _initial_classifier(problem, width: int, rng) -> list[np.ndarray]:
+    """[Wbar^0 (N, D), Wbar^1 (N, N), ..., w (N, C)], drawn in this order."""
+    fan_ins = [problem.dimension] + [width] * (problem.depth - 1)
+    hidden = [problem.weight_std / np.sqrt(n) * rng.standard_normal((width, n)) for n in fan_ins]
+    return [*hidden, problem.weight_std * rng.standard_normal((width, problem.outputs))]
+
+
+def _drawn(problem, rng):
+    """A batch of the stream, looked at."""
+    inputs, labels = problem.stream(rng)
+    labels = np.asarray(labels)
+    if np.ndim(inputs) != 2 or inputs.shape != (len(labels), problem.dimension):
+        shape = getattr(inputs, "shape", None)
+        raise ValueError(f"stream must give inputs ({len(labels)}, {problem.dimension}) for its labels, got {shape}")
+    most = max(problem.outputs, 2) - 1
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > most:
+        raise ValueError(f"stream must give whole labels from 0 to {most}, got {np.unique(labels)[:9]}")
+    return inputs, labels
+
+
+def _classified(problem, weights, inputs):
+    """[h^1, ..., h^L], [phi(h^1), ..., phi(h^L)], columns are samples, and f (B, C)."""
+    preactivations, features = [(inputs @ weights[0].T).T], []
+    for matrix in weights[1:-1]:
+        features.append(problem.phi(preactivations[-1]))
+        preactivations.append(matrix @ features[-1])
+    features.append(problem.phi(preactivations[-1]))
+    return preactivations, features, features[-1].T @ weights[-1] / (problem.output_scale * len(features[-1]))
+
+
+def _cross_entropy(f, labels) -> tuple[float, float, np.ndarray]:
+    """Mean cross-entropy, share of correct labels, residual 1[label] - p (B, C), as C = 1 or more."""
+    logits = f if f.shape[1] > 1 else np.hstack([np.zeros_like(f), f])  # the logistic function is a softmax with 0
+    logs = special.log_softmax(logits, axis=1)
+    rows = np.arange(len(labels))
+    residual = -np.exp(logs)
+    residual[rows, labels] += 1
+    correct = np.mean(np.argmax(logits, axis=1) == labels)
+    return -float(np.mean(logs[rows, labels])), float(correct), residual[:, -f.shape[1] :]
 
 
 # Many outputs

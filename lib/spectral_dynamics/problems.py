@@ -220,6 +220,63 @@ class MLP:
         return self.batches[step]
 
 
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A fully connected network in muP that learns to name one of C classes, from a stream of real data.
+
+    With weights i.i.d. normal at the start, standard deviation `weight_std`, and an input x in R^D, D = `dimension`,
+
+        h^1 = W^0 x/sqrt(D),  h^{l+1} = W^l phi(h^l)/sqrt(N)  (l = 1..L-1),  f = w . phi(h^L)/(gamma0 N) ,
+
+    the loss is the cross-entropy of the softmax of the C = `outputs` components of f, or of the logistic function
+    when C = 1 (labels 0 and 1). Delta = 1[label] - softmax(f) is its residual and every parameter moves as in `MLP`,
+
+        G^l = (c/fan-in) sum_mu g^{l+1}_mu phi(h^l_mu)^T  for Wbar^l,   c sum_mu Delta_mu phi(h^L_mu)  for w ,
+        c = eta gamma0/|batch| ,   V <- momentum V + G ,   Wbar <- Wbar + V ,   V = 0 at the start.
+
+    `stream(rng)` makes the batch of one step: inputs (B, D), an array or a scipy.sparse matrix, and labels (B,).
+    A window of words is c ones, times sqrt(D/c), in D = c C places: W^0 is then an embedding for every place in the
+    window. `depth` L >= 1; `output_scale` is gamma0, `learning_rate` eta, one number or one per step. Raises
+    ValueError.
+    """
+
+    stream: Callable
+    dimension: int
+    outputs: int
+    depth: int = 3
+    activation: str | tuple[Callable, Callable] = "tanh"
+    output_scale: float = 1.0
+    learning_rate: float | np.ndarray = 0.5
+    weight_std: float = 1.0
+    momentum: float = 0.0
+
+    def __post_init__(self):
+        if not callable(self.stream):
+            raise ValueError(f"stream must be a function of a generator, got {self.stream!r}")
+        for name in ("dimension", "outputs", "depth"):
+            arguments.whole(name, getattr(self, name), at_least=1)
+        _activation(self.activation)
+        arguments.number("output_scale", self.output_scale, above=0)
+        object.__setattr__(self, "learning_rate", _learning_rate(self.learning_rate))
+        arguments.number("weight_std", self.weight_std, above=0)
+        if not arguments.number("momentum", self.momentum, at_least=0) < 1:
+            raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+
+    @property
+    def phi(self) -> Callable:
+        """The activation."""
+        return _activation(self.activation)[0]
+
+    @property
+    def phi_prime(self) -> Callable:
+        """Its derivative."""
+        return _activation(self.activation)[1]
+
+    def rates(self, steps: int) -> np.ndarray:
+        """`learning_rate` as an array, one entry per step. Raises ValueError when a given array is shorter."""
+        return _rates(self.learning_rate, steps)
+
+
 def _frozen(array: np.ndarray) -> np.ndarray:
     copy = np.array(array)
     copy.setflags(write=False)
