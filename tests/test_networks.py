@@ -449,7 +449,7 @@ def test_a_spike_that_comes_back_is_not_divergence():
         ({"problem": linear(learning_rate=[0.1])}, "learning_rate has 1 entries"),
         ({"problem": linear(), "record": [5]}, "record must name one or more steps from 0 to 4"),
         ({"problem": linear(), "subtract_initial": True}, "subtract_initial is for a problems.MLP alone"),
-        ({"problem": "digits"}, "problem must be a problems.MLP, problems.DeepLinear or"),
+        ({"problem": "digits"}, "problem must be a problems.MLP, problems.DeepLinear, problems.Classifier or"),
     ],
 )
 def test_bad_training_is_refused_by_name(options, message):
