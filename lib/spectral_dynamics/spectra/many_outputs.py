@@ -26,6 +26,7 @@ from ..errors import ConvergenceError
 from . import laws
 
 NODES, MOST = 64, 8192  # of the quadrature: at first, and at most
+ROUNDING = 1e-12  # of a sum of weights
 POINTS = 40  # in each band, at which two quadratures are compared
 
 
@@ -137,12 +138,16 @@ def _quadrature(nodes: int, ratio: float, scale: float = 1.0):
 
     The continuous part is sin^2(theta) dtheta 2 ratio/(pi s), s = 1 + ratio - 2 sqrt(ratio) cos(theta), by the
     trapezoidal rule. What it misses is the residue of the pole at s = 0, near the path when ratio is near 1: that is
-    weight of the value there, like the atom 1 - ratio, so that all the weight that is missing belongs to s = 0.
+    weight of the value there, like the atom 1 - ratio, so that all the weight that is missing belongs to s = 0. Where
+    only rounding is missing there is no node: even 1e-16 would make a band of its own.
     """
     theta = np.pi * np.arange(1, nodes) / nodes
     s = (1 - np.sqrt(ratio)) ** 2 + 4 * np.sqrt(ratio) * np.sin(theta / 2) ** 2
     weights = 2 * ratio * np.sin(theta) ** 2 / (s * nodes)
-    return scale * np.append(s, 0.0), np.append(weights, max(0.0, 1 - weights.sum()))
+    missing = 1 - weights.sum()
+    if missing > ROUNDING:
+        s, weights = np.append(s, 0.0), np.append(weights, missing)
+    return scale * s, weights / weights.sum()
 
 
 def _pushed(problem, nodes: int, population, width_ratio: float) -> laws.SingularValues:

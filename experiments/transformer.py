@@ -1,0 +1,408 @@
+"""A small GPT-style transformer learns the next token: spectra of its matrices, with many outputs and with two.
+
+Needs PyTorch (`pip install -e "lib[transformer]"`); the rest of the book does not. Run from the repository's root,
+on a CPU or with `--device cuda` on a GPU; the stored table is made by these lines, an hour and a half on one core:
+
+    python experiments/transformer.py --widths 128 256 512 --seeds 3
+    python experiments/transformer.py --widths 128 256 512 --seeds 3 --outputs 2 --rate-of 1024
+    python experiments/transformer.py --widths 1024 --seeds 3 --outputs 1024
+
+Every line writes experiments/transformer.npz, with all runs that experiments/.store then has of the same code, steps
+and blocks. A run that is killed goes on from its last checkpoint, a line that is killed where it was.
+
+The network: token and position embeddings of width N; blocks of causal attention and of an MLP 4N wide, gelu, each
+on the layer-normalized stream and added to it; a last layer norm; a readout of its own. Norms have no parameters,
+nothing has biases. Heads are HEAD wide, so that their number grows with N. Maximal update parametrization for Adam
+(Yang et al. 2022, arXiv:2203.03466, tables 3 and 8), N = BASE being an ordinary network:
+
+    matrices                               variance at the start    factor         rate of Adam
+    embeddings (tokens, positions) (., N)  1                        1              rate
+    query, key, value, output (N, N)       1/N                      1              rate BASE/N
+    up (4N, N); down (N, 4N)               1/N; 1/(4N)              1              rate BASE/N
+    readout (C, N)                         1/BASE                   BASE/N         rate
+    attention                                                       q k / HEAD
+
+The text is tasks.tokens(VOCABULARY), every tenth STRETCH of tokens kept for validation (the help repeats itself, so
+that some of it is known); a step sees ROWS windows of CONTEXT tokens, the same ones at every width. With VOCABULARY outputs the network learns the next token, with 2 outputs whether the
+next token is a word of letters: same text, same network, same steps. `rate` is chosen for each of the two by one
+rule: at width TUNED_AT, of RATES, the gentlest whose loss after TUNED steps is within WITHIN of the best. With 2
+outputs the network is also trained at the rate of the other, so that nothing differs but the number of outputs.
+
+The deciding number: the distance (Kolmogorov-Smirnov) of a matrix's n singular values, the k = min(2 C, n/20) largest
+removed, from the law of the start. Table: `matrices` (6 a block), `marks`; per run `outputs`, `width`, `seed`,
+`rate`, `command`, `versions`; `loss` (runs, steps); `validation` (runs, marks); (runs, marks, matrices):
+`distance`, the deciding number, `top`, the largest singular value, `beyond`, how many are above MARGIN times the edge
+of the start, `rank`, the stable rank |dW|_F^2/|dW|^2 of the change (0 at the start), `moved`, |dW|_F/|W(0)|_F.
+`predicted` (runs, matrices, KEPT): outliers at the end by the Gram form from the k leading directions of the change,
+descending, 0 where there is none. `values_I` of run I: (marks, matrices, N), all singular values, descending.
+`tuned_outputs`, `rates`, `tuning` (outputs, rates): the sweep. `text`: hash of the text. `fingerprint`.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import tasks
+from scipy import linalg
+from spectral_dynamics import networks, sweeps
+from spectral_dynamics.spectra import laws, many_outputs, outliers
+
+STORED = Path(__file__).with_suffix(".npz")
+STORE = Path(__file__).parent / ".store" / "transformer"
+VOCABULARY, ROWS, CONTEXT, STRETCH = 1024, 16, 64, 1024
+HEAD, BASE = 32, 128
+ADAM = {"betas": (0.9, 0.95), "eps": 1e-12}  # gradients are of order 1/N: eps far below them at every width
+MARKS = (0, 1 / 8, 1 / 4, 1 / 2, 1)  # of the training
+TUNED_AT, TUNED, RATES, WITHIN, AVERAGED = 128, 200, 2.0 ** np.arange(-13, -3), 0.1, 20
+HELD_OUT = 8  # batches of validation
+MARGIN = 1.02  # of the edge: far more than the largest value of a finite random matrix exceeds it by
+KEPT = 60
+MATRICES = ("query", "key", "value", "output", "up", "down")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network to train."""
+
+    outputs: int
+    width: int
+    seed: int
+    rate: float
+    steps: int = 400
+    blocks: int = 1
+
+    @property
+    def marks(self) -> list[int]:
+        """The steps at which spectra are taken."""
+        return [round(mark * self.steps) for mark in MARKS]
+
+    @property
+    def matrices(self) -> list[str]:
+        """Names of the hidden matrices."""
+        return [f"{name} {block}" for block in range(1, self.blocks + 1) for name in MATRICES]
+
+
+# Text
+
+
+def stream(outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens, and what each of them is as a target: itself, or whether it is a word."""
+    tokens = tasks.tokens(VOCABULARY)
+    if outputs == VOCABULARY:
+        return tokens, tokens
+    if outputs != 2:
+        raise ValueError(f"outputs must be {VOCABULARY} (next token) or 2 (is it a word?), got {outputs}")
+    return tokens, words()
+
+
+@cache
+def words() -> np.ndarray:
+    """Which tokens are words of letters, 1, and which numbers and signs, 0; taken apart as in tasks.tokens."""
+    found = re.findall(r"[a-z]+|[0-9]+|[^\sa-z0-9]", tasks.text())
+    return np.array([int("a" <= one[0] <= "z") for one in found])
+
+
+def batch(outputs: int, seed: int, step: int, held_out: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Windows (ROWS, CONTEXT) and the targets of their next tokens; of `step` alone, so that a run can be resumed."""
+    tokens, targets = stream(outputs)
+    stretches = np.arange(len(tokens) // STRETCH)
+    rng, chosen = np.random.default_rng([seed, step, held_out]), stretches[(stretches % 10 == 9) == held_out]
+    starts = STRETCH * rng.choice(chosen, size=ROWS) + rng.integers(STRETCH - CONTEXT, size=ROWS)
+    places = starts[:, None] + np.arange(CONTEXT)
+    return tokens[places], targets[places + 1]
+
+
+# The network
+
+
+def initial(run: Run) -> dict[str, np.ndarray]:
+    """All parameters at the start, without torch, so that the start of a stored run can be looked at."""
+    rng, width = np.random.default_rng([run.seed, run.width]), run.width
+    if width % HEAD:
+        raise ValueError(f"width must be a multiple of {HEAD}, the width of a head, got {width}")
+    shapes = {"token": (VOCABULARY, width, 1), "position": (CONTEXT, width, 1), "readout": (run.outputs, width, BASE)}
+    for name in run.matrices:
+        rows = 4 * width if name.startswith("up") else width
+        columns = 4 * width if name.startswith("down") else width
+        shapes[name] = (rows, columns, columns)
+    return {
+        name: (rng.standard_normal((rows, columns)) / np.sqrt(fan_in)).astype(np.float32)
+        for name, (rows, columns, fan_in) in shapes.items()
+    }
+
+
+def logits(weights: dict, tokens, blocks: int):
+    """Outputs (rows, context, C)."""
+    from torch.nn import functional
+
+    width = weights["token"].shape[1]
+    flow = weights["token"][tokens] + weights["position"][: tokens.shape[1]]
+    for block in range(1, blocks + 1):
+        query, key, value, output, up, down = (weights[f"{name} {block}"] for name in MATRICES)
+        x = functional.layer_norm(flow, (width,))
+        heads = [(x @ matrix.T).unflatten(-1, (-1, HEAD)).transpose(1, 2) for matrix in (query, key, value)]
+        seen = functional.scaled_dot_product_attention(*heads, is_causal=True, scale=1 / HEAD)
+        flow = flow + seen.transpose(1, 2).flatten(2) @ output.T
+        x = functional.layer_norm(flow, (width,))
+        flow = flow + functional.gelu(x @ up.T) @ down.T
+    return BASE / width * (functional.layer_norm(flow, (width,)) @ weights["readout"].T)
+
+
+def cross_entropy(weights: dict, windows, targets, blocks: int):
+    """Loss of a batch, in nats."""
+    import torch
+
+    device = weights["token"].device
+    windows, targets = (torch.from_numpy(one).to(device) for one in (windows, targets))
+    return torch.nn.functional.cross_entropy(logits(weights, windows, blocks).flatten(0, 1), targets.flatten())
+
+
+def adam(weights: dict, run: Run):
+    """Adam with the rates of the maximal update parametrization."""
+    import torch
+
+    hidden = [weights[name] for name in run.matrices]
+    others = [one for name, one in weights.items() if name not in run.matrices]
+    groups = [{"params": others, "lr": run.rate}, {"params": hidden, "lr": run.rate * BASE / run.width}]
+    return torch.optim.Adam(groups, **ADAM)
+
+
+# One run
+
+
+def train(run: Run, device: str = "cpu", store: Path = STORE) -> dict[str, np.ndarray]:
+    """Trains one network, or goes on with it, or reads it if it is done. Raises FloatingPointError if it diverges."""
+    import torch
+
+    done, kept = (store / f"{label(run)}{suffix}" for suffix in (".npz", ".pt"))
+    if done.exists():
+        with np.load(done) as file:
+            return {key: file[key] for key in file.files}
+    store.mkdir(parents=True, exist_ok=True)
+    start = initial(run)
+    weights = {key: torch.tensor(one, device=device, requires_grad=True) for key, one in start.items()}
+    optimizer, step, losses, found = adam(weights, run), 0, [], []
+    if kept.exists():
+        saved = torch.load(kept, map_location=device, weights_only=False)
+        step, losses, found = saved["step"], saved["losses"], saved["found"]
+        optimizer.load_state_dict(saved["optimizer"])
+        with torch.no_grad():
+            for key, one in weights.items():
+                one.copy_(saved["weights"][key])
+    else:
+        found = [measure(run, start, weights)]
+    while step < run.steps:
+        loss = cross_entropy(weights, *batch(run.outputs, run.seed, step), run.blocks)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is not finite after {step} steps of {run}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        step += 1
+        if step in run.marks:
+            found.append(measure(run, start, weights))
+        if step % max(1, run.steps // 8) == 0:
+            state = {"step": step, "losses": losses, "found": found, "weights": weights}
+            _replace(kept, lambda path, state=state: torch.save(state | {"optimizer": optimizer.state_dict()}, path))
+    result = {key: np.array([one[key] for one in found]) for key in found[0]} | {"loss": np.array(losses)}
+    result |= {"predicted": predicted(run, start, weights), "versions": versions(device)}
+    result |= {"command": shlex.join(["python", "experiments/transformer.py", *sys.argv[1:]])}
+    result |= {"run": json.dumps(asdict(run)), "made_by": fingerprint(), "text": tasks.text_hash()}
+    _replace(done, lambda path: np.savez_compressed(path, **result))
+    kept.unlink(missing_ok=True)
+    return train(run, device, store)
+
+
+def _replace(path: Path, write) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_name(f"part-{path.name}")
+    write(part)
+    os.replace(part, path)
+
+
+def label(run: Run) -> str:
+    """Of the stored run: all that its numbers depend on."""
+    return hashlib.sha256(repr((asdict(run), fingerprint(), tasks.text_hash())).encode()).hexdigest()[:24]
+
+
+def versions(device: str) -> str:
+    """What a run was made with."""
+    import torch
+
+    chip = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+    return f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, {chip}"
+
+
+def measure(run: Run, start: dict, weights: dict) -> dict[str, np.ndarray]:
+    """Of every hidden matrix now: singular values, and of its change stable rank and size; the validation loss."""
+    import torch
+
+    values, rank, moved = [], [], []
+    for key in run.matrices:
+        now = _array(weights[key])
+        values.append(singular_values(now))
+        change = singular_values(now - start[key])
+        rank.append(np.sum(change**2) / change[0] ** 2 if change[0] else 0.0)
+        moved.append(np.linalg.norm(change) / np.linalg.norm(start[key]))
+    with torch.no_grad():
+        held_out = [batch(run.outputs, 0, number, held_out=True) for number in range(HELD_OUT)]
+        loss = np.mean([cross_entropy(weights, *one, run.blocks).item() for one in held_out])
+    return {"values": np.array(values, np.float32), "rank": rank, "moved": moved, "validation": loss}
+
+
+def _array(weight) -> np.ndarray:
+    return weight.detach().cpu().numpy().astype(float)
+
+
+def singular_values(matrix: np.ndarray) -> np.ndarray:
+    """Of the shorter side, descending, in double precision by the Gram matrix: good to 1e-7 of the largest."""
+    gram = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
+    return np.sqrt(np.maximum(linalg.eigvalsh(gram.astype(float))[::-1], 0))
+
+
+def predicted(run: Run, start: dict, weights: dict) -> np.ndarray:
+    """Outliers (matrices, KEPT) by the Gram form from the k leading directions of the change and their images."""
+    found = []
+    for key in run.matrices:
+        before, now = start[key].astype(float), _array(weights[key])
+        left, right = networks._leading_directions(now - before, removed(run.outputs, min(now.shape)))
+        features, gradients = np.hstack([right, before.T @ left]), np.hstack([left, before @ right])
+        recording = networks.Recording(before, now, features, gradients)
+        values = outliers.from_recording(recording, weight_variance=1.0).singular_values
+        found.append(np.concatenate([values, np.zeros(KEPT)])[:KEPT])
+    return np.array(found)
+
+
+# What is looked at
+
+
+def removed(outputs: int, count: int) -> int:
+    """k = min(2 outputs, n/20) of n singular values."""
+    return min(2 * outputs, count // 20)
+
+
+def law(matrix: str) -> laws.SingularValues:
+    """Of the singular values of a matrix at the start: all of them, of the shorter side."""
+    if matrix.startswith("up"):
+        return laws.singular_value_bulk(1 / 4, 4.0)  # transposed: N x 4N, entries of variance 4/(4N)
+    return laws.singular_value_bulk(1 / 4 if matrix.startswith("down") else 1.0, 1.0)
+
+
+def deciding_number(matrix: str, values, outputs: int) -> float:
+    """The distance of all singular values of one matrix, the k largest removed, from its law at the start."""
+    return many_outputs.distance(values, law(matrix), removed=removed(outputs, len(values)))
+
+
+def beyond(matrix: str, values) -> int:
+    """How many singular values are above MARGIN times the edge of the start."""
+    return int(np.sum(values > MARGIN * law(matrix).edges[-1, 1]))
+
+
+def fingerprint() -> str:
+    """Changes whenever a number of a run could. It needs no torch."""
+    constants = [VOCABULARY, ROWS, CONTEXT, STRETCH, HEAD, BASE, ADAM, MARKS, HELD_OUT, KEPT, MATRICES]
+    made = [
+        tasks.text.__wrapped__,
+        tasks.tokens.__wrapped__,
+        stream,
+        words.__wrapped__,
+        batch,
+        initial,
+        logits,
+        cross_entropy,
+    ]
+    made += [adam, train, measure, singular_values, predicted, removed, Run, networks._leading_directions]
+    return sweeps.fingerprint(*constants, *made)
+
+
+# The table
+
+
+def tune(outputs: int, blocks: int, device: str, store: Path = STORE) -> np.ndarray:
+    """Mean loss of the last AVERAGED of TUNED steps for each of RATES; inf where it diverges."""
+    found = []
+    for rate in RATES:
+        try:
+            run = Run(outputs, TUNED_AT, 0, float(rate), TUNED, blocks)
+            found.append(train(run, device, store)["loss"][-AVERAGED:].mean())
+        except FloatingPointError:
+            found.append(np.inf)
+    return np.array(found)
+
+
+def gentlest(losses: np.ndarray) -> float:
+    """The smallest rate that comes within WITHIN of the best loss."""
+    return float(RATES[np.flatnonzero(losses <= losses.min() + WITHIN)[0]])
+
+
+def table(rows: list[tuple[Run, dict]], tuning: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """Everything that is stored, of runs that share steps and blocks."""
+    first = rows[0][0]
+    found = {key: np.array([getattr(run, key) for run, _ in rows]) for key in ("outputs", "width", "seed", "rate")}
+    found |= {key: np.array([str(row[key]) for _, row in rows]) for key in ("command", "versions")}
+    same = ("loss", "validation", "rank", "moved", "predicted")
+    found |= {key: np.array([row[key] for _, row in rows], np.float32) for key in same}
+    measures = {
+        "distance": lambda run, matrix, values: deciding_number(matrix, values, run.outputs),
+        "top": lambda run, matrix, values: values.max(),
+        "beyond": lambda run, matrix, values: beyond(matrix, values),
+    }
+    for key, of in measures.items():
+        numbers = [
+            [[of(r, *pair) for pair in zip(r.matrices, m, strict=True)] for m in row["values"]] for r, row in rows
+        ]
+        found[key] = np.array(numbers, np.int32 if key == "beyond" else np.float32)
+    found |= {f"values_{number}": row["values"] for number, (_, row) in enumerate(rows)}
+    found |= {"matrices": np.array(first.matrices), "marks": np.array(first.marks), "rates": RATES}
+    found |= {"tuned_outputs": np.array(list(tuning)), "tuning": np.array(list(tuning.values()))}
+    return found | {"text": np.array(tasks.text_hash()), "fingerprint": np.array(fingerprint())}
+
+
+def stored(like: Run, rate: dict[int, float], store: Path) -> list[tuple[Run, dict]]:
+    """All runs that are done, of this code and text, with as many steps and blocks as `like` and the chosen rates."""
+    found, made_by = [], fingerprint()
+    for path in store.glob("*.npz"):
+        with np.load(path) as file:
+            run, row = Run(**json.loads(str(file["run"]))), {key: file[key] for key in file.files}
+        same = (run.steps, run.blocks) == (like.steps, like.blocks) and run.rate in rate.values()
+        if same and (row["made_by"], row["text"]) == (made_by, tasks.text_hash()):
+            found.append((run, row))
+    return sorted(found, key=lambda pair: (-pair[0].outputs, pair[0].rate, pair[0].width, pair[0].seed))
+
+
+def main(argv=None, store: Path = STORE, path: Path = STORED) -> None:
+    """Tunes, trains what is asked for, the narrow networks first, and writes the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--widths", type=int, nargs="+", default=[128, 256, 512, 1024])
+    parser.add_argument("--outputs", type=int, nargs="+", default=[VOCABULARY, 2])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rate-of", type=int, help="outputs whose rate is taken, by default each has its own")
+    parser.add_argument("--steps", type=int, default=400, help="a multiple of 8")
+    parser.add_argument("--blocks", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    asked = parser.parse_args(argv)
+    if asked.steps < 8 or asked.steps % 8:
+        parser.error(f"--steps must be a multiple of 8, got {asked.steps}")
+    tuning = {outputs: tune(outputs, asked.blocks, asked.device, store) for outputs in (VOCABULARY, 2)}
+    rate = {outputs: gentlest(losses) for outputs, losses in tuning.items()}
+
+    for width, seed, outputs in itertools.product(asked.widths, range(asked.seeds), asked.outputs):
+        run = Run(outputs, width, seed, rate[asked.rate_of or outputs], asked.steps, asked.blocks)
+        row = train(run, asked.device, store)
+        print(run, f"loss {row['loss'][-AVERAGED:].mean():.3f}, held out {row['validation'][-1]:.3f}", flush=True)
+        np.savez_compressed(path, **table(stored(run, rate, store), tuning))
+
+
+if __name__ == "__main__":
+    main()
