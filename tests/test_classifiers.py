@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+import stored
 from scipy import sparse, special
 from spectral_dynamics import networks
 from spectral_dynamics.errors import DivergenceError
 from spectral_dynamics.problems import Classifier
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
-import tasks
-
+tasks = stored.experiment("tasks")
 D, N, B = 5, 7, 6
 
 
