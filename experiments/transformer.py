@@ -23,10 +23,11 @@ nothing has biases. Heads are HEAD wide, so that their number grows with N. Maxi
     attention                                                       q k / HEAD
 
 The text is tasks.tokens(VOCABULARY), every tenth STRETCH of tokens kept for validation (the help repeats itself, so
-that some of it is known); a step sees ROWS windows of CONTEXT tokens, the same ones at every width. With VOCABULARY outputs the network learns the next token, with 2 outputs whether the
-next token is a word of letters: same text, same network, same steps. `rate` is chosen for each of the two by one
-rule: at width TUNED_AT, of RATES, the gentlest whose loss after TUNED steps is within WITHIN of the best. With 2
-outputs the network is also trained at the rate of the other, so that nothing differs but the number of outputs.
+that some of it is known); a step sees ROWS windows of CONTEXT tokens, the same ones at every width. With VOCABULARY
+outputs the network learns the next token, with 2 outputs whether the next token is a word of letters: same text, same
+network, same steps. `rate` is chosen for each of the two by one rule: at width TUNED_AT, of RATES, the gentlest whose
+loss after TUNED steps is within WITHIN of the best. With 2 outputs the network is also trained at the rate of the
+other, so that nothing differs but the number of outputs.
 
 The deciding number: the distance (Kolmogorov-Smirnov) of a matrix's n singular values, the k = min(2 C, n/20) largest
 removed, from the law of the start. Table: `matrices` (6 a block), `marks`; per run `outputs`, `width`, `seed`,
@@ -309,6 +310,7 @@ def beyond(matrix: str, values) -> int:
     return int(np.sum(values > MARGIN * law(matrix).edges[-1, 1]))
 
 
+@cache
 def fingerprint() -> str:
     """Changes whenever a number of a run could. It needs no torch."""
     constants = [VOCABULARY, ROWS, CONTEXT, STRETCH, HEAD, BASE, ADAM, MARKS, HELD_OUT, KEPT, MATRICES]

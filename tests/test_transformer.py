@@ -1,0 +1,164 @@
+"""The recorded transformer: what its table says, and, where PyTorch is installed, that it is made as it says."""
+
+import numpy as np
+import pytest
+import stored
+from spectral_dynamics.spectra import many_outputs
+
+transformer = stored.experiment("transformer")
+THRESHOLD = stored.experiment("real_tasks").THRESHOLD
+SMALL = transformer.Run(outputs=1024, width=32, seed=5, rate=2.0**-8, steps=16)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return stored.table(transformer)
+
+
+def run(table, number: int):
+    given = {key: table[key][number].item() for key in ("outputs", "width", "seed", "rate")}
+    return transformer.Run(**given, steps=int(table["marks"][-1]))
+
+
+def test_the_table_is_not_older_than_the_code_that_made_it(table):
+    assert table["fingerprint"] == transformer.fingerprint(), "run the lines at the top of experiments/transformer.py"
+
+
+def test_every_run_says_what_it_was_made_with(table):
+    assert len(str(table["text"])) == 16 and int(str(table["text"]), 16)
+    for command, versions in zip(table["command"], table["versions"], strict=True):
+        assert command.startswith("python experiments/transformer.py --widths")
+        assert [part.split()[0] for part in versions.split(", ")[:3]] == ["Python", "torch", "numpy"]
+
+
+def test_the_table_has_the_shapes_that_it_says(table):
+    runs, marks, matrices = len(table["width"]), len(table["marks"]), len(table["matrices"])
+    assert matrices == 6 and marks == 5
+    assert table["loss"].shape == (runs, table["marks"][-1]) and table["validation"].shape == (runs, marks)
+    for key in ("distance", "top", "beyond", "rank", "moved"):
+        assert table[key].shape == (runs, marks, matrices)
+    for number, width in enumerate(table["width"]):
+        values = table[f"values_{number}"]
+        assert values.shape == (marks, matrices, width) and np.all(np.diff(values) <= 0)
+    assert all(np.isfinite(table[key]).all() for key in ("loss", "validation", "distance", "rank", "predicted"))
+
+
+def test_what_is_stored_of_a_spectrum_follows_from_it(table):
+    for number in (0, len(table["width"]) - 1):
+        made, values = run(table, number), table[f"values_{number}"][-1]
+        pairs = list(zip(made.matrices, values, strict=True))
+        again = [transformer.deciding_number(*pair, made.outputs) for pair in pairs]
+        assert table["distance"][number, -1] == pytest.approx(again, abs=1e-6)
+        assert table["beyond"][number, -1].tolist() == [transformer.beyond(*pair) for pair in pairs]
+        assert table["top"][number, -1] == pytest.approx(values[:, 0])
+
+
+def test_stored_runs_start_from_independent_normal_entries(table):
+    number = np.flatnonzero(table["width"] == 128)[0]
+    made = run(table, number)
+    start = transformer.initial(made)
+    for name, values in zip(made.matrices, table[f"values_{number}"][0], strict=True):
+        assert np.linalg.svd(start[name], compute_uv=False) == pytest.approx(values, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("matrix", ["query 1", "up 1", "down 1"])
+def test_the_law_of_the_start_is_that_of_the_shorter_side(table, matrix):
+    for number in np.flatnonzero(table["width"] == 512):
+        values = table[f"values_{number}"][0, list(table["matrices"]).index(matrix)]
+        assert many_outputs.distance(values, transformer.law(matrix)) < 0.02
+        assert transformer.beyond(matrix, values) == 0
+        assert values[0] == pytest.approx(transformer.law(matrix).edges[-1, 1], rel=0.02)
+
+
+def test_entries_at_the_start_have_the_variances_of_the_parametrization():
+    start = transformer.initial(transformer.Run(1024, 512, 0, 0.01))
+    expected = {
+        "token": 1,
+        "position": 1,
+        "readout": 1 / 128,
+        "query 1": 1 / 512,
+        "up 1": 1 / 512,
+        "down 1": 1 / 2048,
+    }
+    for name, variance in expected.items():
+        assert np.var(start[name], dtype=float) == pytest.approx(variance, rel=0.03)
+
+
+def test_the_rates_were_chosen_by_the_rule(table):
+    chosen = [transformer.gentlest(losses) for losses in table["tuning"]]
+    assert set(table["rate"]) <= set(chosen)
+    own = dict(zip(table["tuned_outputs"], chosen, strict=True))
+    assert set(table["rate"][table["outputs"] == 1024]) == {own[1024]}
+
+
+def test_the_loss_falls_all_the_way(table):
+    quarters = table["loss"].reshape(len(table["loss"]), 4, -1).mean(axis=2)
+    assert np.all(np.diff(quarters) < 0)
+    assert np.all(table["validation"][:, -1] < table["validation"][:, 0])
+    language = table["outputs"] == 1024
+    assert np.all(np.diff(table["validation"][language]) < 0)
+
+
+# With PyTorch
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    whole, given, seen = transformer.train(SMALL, store=tmp_path / "whole"), transformer.batch, []
+
+    def killed(outputs, seed, step, held_out=False):
+        if not held_out:
+            seen.append(step)
+            if seen == list(range(8)):
+                raise KeyboardInterrupt
+        return given(outputs, seed, step, held_out)
+
+    monkeypatch.setattr(transformer, "batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        transformer.train(SMALL, store=tmp_path / "killed")
+    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".pt"]
+    again = transformer.train(SMALL, store=tmp_path / "killed")
+    assert seen[8:] == list(range(6, SMALL.steps))  # from the last checkpoint
+    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".npz"]
+    for key in ("loss", "validation", "values", "rank", "moved", "predicted"):
+        assert again[key] == pytest.approx(whole[key], rel=1e-5, abs=1e-6)
+
+
+def test_the_line_of_the_command_makes_a_table(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    for name, small in {"TUNED_AT": 32, "TUNED": 8, "RATES": np.array([2.0**-9, 2.0**-8])}.items():
+        monkeypatch.setattr(transformer, name, small)
+    line = ["--widths", "32", "--seeds", "2", "--steps", "16"]
+    transformer.main(line, store=tmp_path / "store", path=tmp_path / "table.npz")
+    with np.load(tmp_path / "table.npz") as file:
+        assert file["outputs"].tolist() == [1024, 1024, 2, 2] and file["seed"].tolist() == [0, 1, 0, 1]
+        assert file["marks"].tolist() == [0, 2, 4, 8, 16] and file["tuning"].shape == (2, 2)
+        assert np.all(file["loss"][:2, -1] < file["loss"][:2, 0])
+        assert np.all(file["rank"][:, 1:] >= 1) and not file["rank"][:, 0].any()
+
+
+def test_a_token_is_not_seen_before_its_place():
+    torch = pytest.importorskip("torch")
+    weights = {name: torch.from_numpy(one) for name, one in transformer.initial(SMALL).items()}
+    windows = torch.from_numpy(transformer.batch(1024, 0, 0)[0])
+    changed = windows.clone()
+    changed[:, 40:] = 7
+    before, after = (transformer.logits(weights, one, SMALL.blocks) for one in (windows, changed))
+    assert torch.allclose(before[:, :40], after[:, :40], atol=1e-5)
+    assert not torch.allclose(before[:, 40:], after[:, 40:], atol=1e-2)
+
+
+def test_rates_of_hidden_matrices_are_one_over_the_width():
+    torch = pytest.importorskip("torch")
+    rates = {}
+    for width in (64, 256):
+        wide = transformer.Run(1024, width, 0, 0.01, 8)
+        weights = {name: torch.tensor(one, requires_grad=True) for name, one in transformer.initial(wide).items()}
+        before = {name: one.detach().clone() for name, one in weights.items()}
+        optimizer = transformer.adam(weights, wide)
+        transformer.cross_entropy(weights, *transformer.batch(1024, 0, 0), wide.blocks).backward()
+        optimizer.step()  # the first step of Adam moves every entry by its rate
+        rates[width] = {name: (one - before[name]).abs().max().item() for name, one in weights.items()}
+    for name in weights:
+        ratio = 4 if name in wide.matrices else 1
+        assert rates[64][name] / rates[256][name] == pytest.approx(ratio, rel=1e-3)
