@@ -5,7 +5,8 @@ on a CPU or with `--device cuda` on a GPU; the stored table is made by these lin
 
     python experiments/transformer.py --widths 128 256 512 --seeds 3
     python experiments/transformer.py --widths 128 256 512 --seeds 3 --outputs 2 --rate-of 1024
-    python experiments/transformer.py --widths 1024 --seeds 3 --outputs 1024
+    for N in 128 256 512; do python experiments/transformer.py --widths $N --outputs $N --rate-of 1024; done
+    python experiments/transformer.py --widths 1024 --seeds 1 --outputs 1024
 
 Every line writes experiments/transformer.npz, with all runs that experiments/.store then has of the same code, steps
 and blocks. A run that is killed goes on from its last checkpoint, a line that is killed where it was.
@@ -27,13 +28,15 @@ that some of it is known); a step sees ROWS windows of CONTEXT tokens, the same 
 outputs the network learns the next token, with 2 outputs whether the next token is a word of letters: same text, same
 network, same steps. `rate` is chosen for each of the two by one rule: at width TUNED_AT, of RATES, the gentlest whose
 loss after TUNED steps is within WITHIN of the best. With 2 outputs the network is also trained at the rate of the
-other, so that nothing differs but the number of outputs.
+other, so that nothing differs but the number of outputs; and so it is with C = N outputs, the C - 1 most frequent
+tokens and one for all others.
 
 The deciding number: the distance (Kolmogorov-Smirnov) of a matrix's n singular values, the k = min(2 C, n/20) largest
 removed, from the law of the start. Table: `matrices` (6 a block), `marks`; per run `outputs`, `width`, `seed`,
 `rate`, `command`, `versions`; `loss` (runs, steps); `validation` (runs, marks); (runs, marks, matrices):
 `distance`, the deciding number, `top`, the largest singular value, `beyond`, how many are above MARGIN times the edge
 of the start, `rank`, the stable rank |dW|_F^2/|dW|^2 of the change (0 at the start), `moved`, |dW|_F/|W(0)|_F.
+`rescaled` (runs, matrices, 2): the factor by which the law of the start fits best at the end, and its distance then.
 `predicted` (runs, matrices, KEPT): outliers at the end by the Gram form from the k leading directions of the change,
 descending, 0 where there is none. `values_I` of run I: (marks, matrices, N), all singular values, descending.
 `tuned_outputs`, `rates`, `tuning` (outputs, rates): the sweep. `text`: hash of the text. `fingerprint`.
@@ -97,13 +100,11 @@ class Run:
 
 
 def stream(outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens, and what each of them is as a target: itself, or whether it is a word."""
+    """The tokens, and each as a target: itself, or outputs - 1 if it is rarer; with 2, whether it is a word."""
     tokens = tasks.tokens(VOCABULARY)
-    if outputs == VOCABULARY:
-        return tokens, tokens
-    if outputs != 2:
-        raise ValueError(f"outputs must be {VOCABULARY} (next token) or 2 (is it a word?), got {outputs}")
-    return tokens, words()
+    if not 2 <= outputs <= VOCABULARY:
+        raise ValueError(f"outputs must be 2 (is it a word?) to {VOCABULARY} (which token?), got {outputs}")
+    return tokens, words() if outputs == 2 else np.minimum(tokens, outputs - 1)
 
 
 @cache
@@ -305,6 +306,16 @@ def deciding_number(matrix: str, values, outputs: int) -> float:
     return many_outputs.distance(values, law(matrix), removed=removed(outputs, len(values)))
 
 
+def rescaled(matrix: str, values, outputs: int) -> tuple[float, float]:
+    """The factor by which the law of the start comes nearest to the values, and how far it then is from them.
+
+    Noise that is added to every entry widens the bulk and leaves its shape.
+    """
+    scales = np.geomspace(0.8, 5, 93)
+    away = [deciding_number(matrix, values / scale, outputs) for scale in scales]
+    return float(scales[np.argmin(away)]), float(np.min(away))
+
+
 def beyond(matrix: str, values) -> int:
     """How many singular values are above MARGIN times the edge of the start."""
     return int(np.sum(values > MARGIN * law(matrix).edges[-1, 1]))
@@ -365,6 +376,9 @@ def table(rows: list[tuple[Run, dict]], tuning: dict[int, np.ndarray]) -> dict[s
             [[of(r, *pair) for pair in zip(r.matrices, m, strict=True)] for m in row["values"]] for r, row in rows
         ]
         found[key] = np.array(numbers, np.int32 if key == "beyond" else np.float32)
+    last = [zip(run.matrices, row["values"][-1], strict=True) for run, row in rows]
+    fits = [[rescaled(*pair, run.outputs) for pair in pairs] for pairs, (run, _) in zip(last, rows, strict=True)]
+    found["rescaled"] = np.array(fits, np.float32)
     found |= {f"values_{number}": row["values"] for number, (_, row) in enumerate(rows)}
     found |= {"matrices": np.array(first.matrices), "marks": np.array(first.marks), "rates": RATES}
     found |= {"tuned_outputs": np.array(list(tuning)), "tuning": np.array(list(tuning.values()))}
@@ -389,13 +403,17 @@ def main(argv=None, store: Path = STORE, path: Path = STORED) -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 256, 512, 1024])
     parser.add_argument("--outputs", type=int, nargs="+", default=[VOCABULARY, 2])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rate-of", type=int, help="outputs whose rate is taken, by default each has its own")
+    parser.add_argument(
+        "--rate-of", type=int, choices=(VOCABULARY, 2), help="whose rate is taken, by default the own one"
+    )
     parser.add_argument("--steps", type=int, default=400, help="a multiple of 8")
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     asked = parser.parse_args(argv)
     if asked.steps < 8 or asked.steps % 8:
         parser.error(f"--steps must be a multiple of 8, got {asked.steps}")
+    if not asked.rate_of and not set(asked.outputs) <= {VOCABULARY, 2}:
+        parser.error(f"--rate-of is needed for other outputs than {VOCABULARY} and 2")
     tuning = {outputs: tune(outputs, asked.blocks, asked.device, store) for outputs in (VOCABULARY, 2)}
     rate = {outputs: gentlest(losses) for outputs, losses in tuning.items()}
 

@@ -7,6 +7,7 @@ from spectral_dynamics.spectra import many_outputs
 
 transformer = stored.experiment("transformer")
 THRESHOLD = stored.experiment("real_tasks").THRESHOLD
+WIDTHS = (128, 256, 512)  # with three seeds
 SMALL = transformer.Run(outputs=1024, width=32, seed=5, rate=2.0**-8, steps=16)
 
 
@@ -84,6 +85,26 @@ def test_entries_at_the_start_have_the_variances_of_the_parametrization():
         assert np.var(start[name], dtype=float) == pytest.approx(variance, rel=0.03)
 
 
+def test_targets_are_the_next_tokens_the_rare_ones_together_or_words():
+    windows, targets = transformer.batch(1024, 0, 3)
+    assert np.array_equal(targets[:, :-1], windows[:, 1:])
+    assert np.array_equal(transformer.batch(100, 0, 3)[1], np.minimum(targets, 99))
+    words = transformer.batch(2, 0, 3)[1]
+    for token in range(20):  # the most frequent: words or signs, always
+        assert len(set(words[targets == token])) <= 1
+    assert 0.3 < words.mean() < 0.7
+    with pytest.raises(ValueError, match="outputs must be 2"):
+        transformer.stream(1025)
+
+
+def test_no_token_of_the_validation_is_trained_on(monkeypatch):
+    places = np.arange(len(transformer.stream(1024)[0]))
+    monkeypatch.setattr(transformer, "stream", lambda outputs: (places, places))
+    trained = np.concatenate([np.stack(transformer.batch(1024, 0, step)).ravel() for step in range(100)])
+    held_out = np.concatenate([np.stack(transformer.batch(1024, 0, step, True)).ravel() for step in range(8)])
+    assert not np.intersect1d(trained, held_out).size
+
+
 def test_the_rates_were_chosen_by_the_rule(table):
     chosen = [transformer.gentlest(losses) for losses in table["tuning"]]
     assert set(table["rate"]) <= set(chosen)
@@ -97,6 +118,58 @@ def test_the_loss_falls_all_the_way(table):
     assert np.all(table["validation"][:, -1] < table["validation"][:, 0])
     language = table["outputs"] == 1024
     assert np.all(np.diff(table["validation"][language]) < 0)
+
+
+# Many outputs against two: `key` at the end, (seeds,), of one matrix
+
+
+def at_the_end(table, key: str, matrix: str, outputs: int, width: int, rate_of: int):
+    own = dict(zip(table["tuned_outputs"], map(transformer.gentlest, table["tuning"]), strict=True))
+    chosen = (table["outputs"] == outputs) & (table["width"] == width) & (table["rate"] == own[rate_of])
+    found = table[key][chosen, -1, list(table["matrices"]).index(matrix)]
+    assert len(found) >= 3
+    return found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_each_at_its_own_rate_only_many_outputs_move_the_bulk(table, width):
+    for matrix in ("up 1", "down 1"):
+        assert at_the_end(table, "distance", matrix, 1024, width, 1024).min() > THRESHOLD
+    for matrix in table["matrices"]:
+        assert at_the_end(table, "distance", matrix, 2, width, 2).max() < THRESHOLD
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_at_the_same_rate_the_mlp_of_many_outputs_moves_further(table, width):
+    for matrix, factor in {"up 1": 1.5, "down 1": 3}.items():
+        many, two = (at_the_end(table, "distance", matrix, outputs, width, 1024) for outputs in (1024, 2))
+        assert many.min() > factor * two.max()
+    many, two = (at_the_end(table, "rank", "down 1", outputs, width, 1024) for outputs in (1024, 2))
+    assert many.min() > 15 and two.max() < 3
+    if width == 512:  # where what Adam does to any bulk has become small
+        many, two = (at_the_end(table, "distance", "down 1", outputs, width, 1024) for outputs in (1024, 2))
+        assert many.min() > THRESHOLD > two.max()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_at_the_same_rate_query_and_key_move_as_far_with_two_outputs(table, width):
+    for matrix in ("query 1", "key 1"):
+        many, two = (at_the_end(table, "distance", matrix, outputs, width, 1024) for outputs in (1024, 2))
+        assert many.mean() == pytest.approx(two.mean(), abs=0.03)
+
+
+def test_changes_shrink_nearly_as_the_root_of_the_width(table):
+    for matrix in table["matrices"]:
+        column = table["moved"][:, -1, list(table["matrices"]).index(matrix)]
+        moved = [column[(table["outputs"] == 1024) & (table["width"] == width)].mean() for width in (256, 1024)]
+        assert np.log(moved[0] / moved[1]) / np.log(4) == pytest.approx(0.45, abs=0.06)
+
+
+def test_attention_is_widened_as_by_noise_and_the_mlp_reshaped(table):
+    many = (table["outputs"] == 1024) & (table["width"] >= 256)
+    scale, away = np.moveaxis(table["rescaled"][many], 2, 0)
+    assert np.all(scale > 1.03) and np.all(away[:, :4] < 0.06)
+    assert np.all(away[:, 5] > 3 * away[:, :4].max(axis=1))
 
 
 # With PyTorch
