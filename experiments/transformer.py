@@ -1,7 +1,8 @@
 """A small GPT-style transformer learns the next token: spectra of its matrices, with many outputs and with two.
 
 Needs PyTorch (`pip install -e "lib[transformer]"`); the rest of the book does not. Run from the repository's root,
-on a CPU or with `--device cuda` on a GPU; the stored table is made by these lines, an hour and a half on one core:
+on a CPU or with `--device cuda` on a GPU; the stored table is made by these lines, 45 minutes on one core (each run
+keeps the command that it was made by, parts of these):
 
     python experiments/transformer.py --widths 128 256 512 --seeds 3
     python experiments/transformer.py --widths 128 256 512 --seeds 3 --outputs 2 --rate-of 1024
@@ -398,7 +399,7 @@ def stored(like: Run, rate: dict[int, float], store: Path) -> list[tuple[Run, di
 
 
 def main(argv=None, store: Path = STORE, path: Path = STORED) -> None:
-    """Tunes, trains what is asked for, the narrow networks first, and writes the table after each."""
+    """Tunes, trains what is asked for, the narrow networks first, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 256, 512, 1024])
     parser.add_argument("--outputs", type=int, nargs="+", default=[VOCABULARY, 2])
@@ -421,7 +422,7 @@ def main(argv=None, store: Path = STORE, path: Path = STORED) -> None:
         run = Run(outputs, width, seed, rate[asked.rate_of or outputs], asked.steps, asked.blocks)
         row = train(run, asked.device, store)
         print(run, f"loss {row['loss'][-AVERAGED:].mean():.3f}, held out {row['validation'][-1]:.3f}", flush=True)
-        np.savez_compressed(path, **table(stored(run, rate, store), tuning))
+    np.savez_compressed(path, **table(stored(run, rate, store), tuning))
 
 
 if __name__ == "__main__":

@@ -158,6 +158,14 @@ def test_at_the_same_rate_query_and_key_move_as_far_with_two_outputs(table, widt
         assert many.mean() == pytest.approx(two.mean(), abs=0.03)
 
 
+def test_with_as_many_outputs_as_neurons_the_rank_grows_and_the_bulk_still_moves_less(table):
+    for matrix in ("up 1", "down 1"):
+        away = [at_the_end(table, "distance", matrix, width, width, 1024) for width in WIDTHS]
+        assert np.min(away) > THRESHOLD and np.all(np.diff(np.mean(away, axis=1)) < 0)
+    rank = [at_the_end(table, "rank", "down 1", width, width, 1024).mean() for width in WIDTHS]
+    assert np.all(np.diff(rank) > 0)
+
+
 def test_changes_shrink_nearly_as_the_root_of_the_width(table):
     for matrix in table["matrices"]:
         column = table["moved"][:, -1, list(table["matrices"]).index(matrix)]
