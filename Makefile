@@ -8,7 +8,7 @@ READY := .venv/ready
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: book html test lab chapters lint pins benchmarks clean
+.PHONY: book html test lab chapters lint pins benchmarks tasks clean
 
 book: $(READY)       ## execute every chapter afresh and build the pages, warnings as errors
 	$(BIN)/python tools/book.py --execute
@@ -31,6 +31,9 @@ chapters: $(READY)   ## authors: execute the chapters in place and store their o
 
 benchmarks: $(READY) ## speed, as ratios within one run
 	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+tasks: $(READY)      ## simple and large tasks once more, reduced: from the data to the number that decides, minutes
+	$(BIN)/python experiments/real_tasks.py reduced 2
 
 pins: $(READY)       ## compile requirements.in into requirements.txt
 	$(BIN)/python -m pip install --quiet uv

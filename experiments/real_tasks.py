@@ -166,10 +166,10 @@ def main(workers: int) -> None:
     )
 
 
-def reduced(workers: int, widths=(64, 128), seeds=SEEDS, steps=1500) -> dict[str, np.ndarray]:
+def reduced(workers: int, store=STORE, widths=(128, 256), seeds=SEEDS, steps=1000) -> dict[str, np.ndarray]:
     """The same from end to end, narrow and short: by task, the deciding numbers (networks, 2) of W^1 and W^2."""
-    chosen = [one for one in cases(fingerprint(), widths=widths, seeds=seeds, steps=steps)]
-    rows = sweeps.run(case, chosen, store=STORE, workers=workers)
+    chosen = cases(fingerprint(), widths=widths, seeds=seeds, steps=steps)
+    rows = sweeps.run(case, chosen, store=store, workers=workers)
     pairs = list(zip(chosen, rows, strict=True))
     return {name: np.array([row["distance"][-1] for one, row in pairs if one["name"] == name]) for name in NAMES}
 
