@@ -824,18 +824,33 @@ class FlowRun:
 
 
 def flow(
-    problem, *, size: int, times, rng, outputs: int | None = None, joint=False, accuracy: float = 1e-6
+    problem,
+    *,
+    size: int,
+    times,
+    rng,
+    outputs: int | None = None,
+    joint=False,
+    activation="linear",
+    accuracy: float = 1e-6,
 ) -> FlowRun:
     """Gradient flow of one network with many outputs: the N x D weights and, if `joint`, the readout as well.
 
     `problem`: a FrozenReadout; N = `size`, D = N/width_ratio and C = output_ratio N, rounded; for output_ratio 0 C is
     `outputs`. With E = tau Tbar - V Wbar, dWbar/dt = V^T E and, if `joint`, dV/dt = E Wbar^T, integrated by
     scipy.integrate.solve_ivp (Dormand and Prince) to a relative `accuracy` in the mean square of the entries.
-    `times`: ascending, at least 0. `rng` draws Wbar(0), V(0) and Tbar, in this order. Memory: some ten copies of the
-    weights, one more for each time. Raises ValueError, ConvergenceError when the integrator fails.
+    With an `activation` phi, a key of problems.ACTIVATIONS, the inputs are one-hot, sqrt(D) e_d for every d, which
+    are white as well: the embedding of d is column d of sqrt(D) Wbar, and
+
+        H = phi(sqrt(D) Wbar)/sqrt(D),  E = tau Tbar - V H,  dWbar/dt = phi'(sqrt(D) Wbar) * V^T E,  dV/dt = E H^T ,
+
+    * entry by entry. `times`: ascending, at least 0. `rng` draws Wbar(0), V(0) and Tbar, in this order. Memory: some
+    ten copies of the weights, one more for each time. Raises ValueError, ConvergenceError when the integrator fails.
     """
     if not isinstance(problem, problems.FrozenReadout):
         raise ValueError(f"problem must be a problems.FrozenReadout, got {type(problem).__name__}")
+    if activation not in problems.ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(problems.ACTIVATIONS)}, got {activation!r}")
     times = arguments.array("times", times, ndim=1)
     if times[0] < 0 or np.any(np.diff(times) <= 0):
         raise ValueError(f"times must be ascending and at least 0, got {times.tolist()}")
@@ -847,9 +862,11 @@ def flow(
     wbar = problem.weight_std * rng.standard_normal((size, D)) / np.sqrt(D)
     v = rng.standard_normal((C, size)) / np.sqrt(size)
     target = problem.target_scale * rng.standard_normal((C, D)) / np.sqrt(D)
-    velocity, start = _joint_flow(v, target) if joint else _frozen_flow(v, target), wbar.ravel()
-    if joint:
-        start = np.concatenate([start, v.ravel()])
+    if activation == "linear" and not joint:
+        velocity = _frozen_flow(v, target)
+    else:
+        velocity = _flow(v, target, *problems.ACTIVATIONS[activation], joint)
+    start = np.concatenate([wbar.ravel(), v.ravel()]) if joint else wbar.ravel()
     path = solve_ivp(velocity, (0, times[-1]), start, t_eval=times, rtol=accuracy, atol=accuracy / np.sqrt(size))
     if not path.success:
         raise ConvergenceError(f"the integrator stopped at time {path.t[-1]:.3g}: {path.message}", path.y)
@@ -867,7 +884,7 @@ def _count_outputs(problem, size: int, outputs) -> int:
 
 
 def _frozen_flow(v, target):
-    """The velocity of Wbar, V^T target - V^T V Wbar."""
+    """The velocity of Wbar, V^T target - V^T V Wbar, in a linear network."""
     drive, square = v.T @ target, v.T @ v
 
     def velocity(_, flat):
@@ -876,13 +893,16 @@ def _frozen_flow(v, target):
     return velocity
 
 
-def _joint_flow(v, target):
-    """The velocities of Wbar and V."""
+def _flow(v, target, phi, phi_prime, joint):
+    """The velocities of Wbar and, if `joint`, of V, one after the other."""
     (C, N), D = v.shape, target.shape[1]
 
     def velocity(_, flat):
-        wbar, v = flat[: N * D].reshape(N, D), flat[N * D :].reshape(C, N)
-        error = target - v @ wbar
-        return np.concatenate([(v.T @ error).ravel(), (error @ wbar.T).ravel()])
+        embedding = np.sqrt(D) * flat[: N * D].reshape(N, D)
+        readout = flat[N * D :].reshape(C, N) if joint else v
+        hidden = phi(embedding) / np.sqrt(D)
+        error = target - readout @ hidden
+        first = phi_prime(embedding) * (readout.T @ error)
+        return np.concatenate([first.ravel(), (error @ hidden.T).ravel()]) if joint else first.ravel()
 
     return velocity
