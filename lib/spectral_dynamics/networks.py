@@ -839,7 +839,7 @@ def flow(
     `problem`: a FrozenReadout; N = `size`, D = N/width_ratio and C = output_ratio N, rounded; for output_ratio 0 C is
     `outputs`. With E = tau Tbar - V Wbar, dWbar/dt = V^T E and, if `joint`, dV/dt = E Wbar^T, integrated by
     scipy.integrate.solve_ivp (Dormand and Prince) to a relative `accuracy` in the mean square of the entries.
-    With an `activation` phi, a key of problems.ACTIVATIONS, the inputs are one-hot, sqrt(D) e_d for every d, which
+    With another `activation` phi (a name or a pair, as in MLP) the inputs are one-hot, sqrt(D) e_d for every d, which
     are white as well: the embedding of d is column d of sqrt(D) Wbar, and
 
         H = phi(sqrt(D) Wbar)/sqrt(D),  E = tau Tbar - V H,  dWbar/dt = phi'(sqrt(D) Wbar) * V^T E,  dV/dt = E H^T ,
@@ -849,8 +849,7 @@ def flow(
     """
     if not isinstance(problem, problems.FrozenReadout):
         raise ValueError(f"problem must be a problems.FrozenReadout, got {type(problem).__name__}")
-    if activation not in problems.ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(problems.ACTIVATIONS)}, got {activation!r}")
+    phi, phi_prime = problems._activation(activation)
     times = arguments.array("times", times, ndim=1)
     if times[0] < 0 or np.any(np.diff(times) <= 0):
         raise ValueError(f"times must be ascending and at least 0, got {times.tolist()}")
@@ -862,10 +861,8 @@ def flow(
     wbar = problem.weight_std * rng.standard_normal((size, D)) / np.sqrt(D)
     v = rng.standard_normal((C, size)) / np.sqrt(size)
     target = problem.target_scale * rng.standard_normal((C, D)) / np.sqrt(D)
-    if activation == "linear" and not joint:
-        velocity = _frozen_flow(v, target)
-    else:
-        velocity = _flow(v, target, *problems.ACTIVATIONS[activation], joint)
+    straight = activation == "linear" and not joint
+    velocity = _frozen_flow(v, target) if straight else _flow(v, target, phi, phi_prime, joint)
     start = np.concatenate([wbar.ravel(), v.ravel()]) if joint else wbar.ravel()
     path = solve_ivp(velocity, (0, times[-1]), start, t_eval=times, rtol=accuracy, atol=accuracy / np.sqrt(size))
     if not path.success:

@@ -15,15 +15,15 @@ Their spectrum is a generalized Marchenko-Pastur law. Its population is the law 
 quadrature that converges exponentially: in s = 1 + kappa - 2 sqrt(kappa) cos(theta) the law of S is smooth.
 
 With finitely many outputs S has C eigenvalues 1: a spiked population (Baik and Silverstein 2006). One joint step from
-random weights leaves both layers with such a law as well. The programme is that of Lauditi, Pehlevan and Bordelon
-(2026), the toy model and its solution are the book's.
+random weights leaves both layers with such a law as well; a second one does not, and needs `linearization`. The
+programme is that of Lauditi, Pehlevan and Bordelon (2026), the toy model and its solution are the book's.
 """
 
 import numpy as np
 
 from .. import arguments, problems
 from ..errors import ConvergenceError
-from . import laws
+from . import laws, linearization
 
 NODES, MOST = 64, 8192  # of the quadrature: at first, and at most
 ROUNDING = 1e-12  # of a sum of weights
@@ -86,11 +86,7 @@ def one_step(problem, rate: float, readout_rate: float | None = None, *, accurac
     of laws. `readout_rate`: the same as `rate` by default. Raises ValueError, also for an output_ratio of 0, and
     ConvergenceError as `bulk`.
     """
-    problem = _frozen(problem)
-    if not problem.output_ratio:
-        raise ValueError("output_ratio must be above 0 for a law of both layers, got 0")
-    rate = arguments.number("rate", rate, at_least=0)
-    readout_rate = rate if readout_rate is None else arguments.number("readout_rate", readout_rate, at_least=0)
+    rate, readout_rate = _step_rates(problem, rate, readout_rate)
     s2, tau2, nu = problem.weight_std**2, problem.target_scale**2, problem.width_ratio
 
     def of_weights(s):
@@ -105,6 +101,26 @@ def one_step(problem, rate: float, readout_rate: float | None = None, *, accurac
 
     first = _refined(lambda nodes: _pushed(problem, nodes, of_weights, nu), accuracy)
     return first, _refined(readout, accuracy)
+
+
+def two_steps(problem, rate: float, readout_rate: float | None = None, *, accuracy: float = 1e-3):
+    """The laws of Wbar (N, D) and of V (C, N), as one of N values, after two joint steps from random weights.
+
+    W and V of the first step depend on each other, so that no population is left that the other layer could be given:
+    the laws are those of two expressions in the three Gaussian matrices of the start, see `linearization.Spectrum`,
+    which says what `accuracy` is. Returns a pair; seconds. Raises ValueError and ConvergenceError as `one_step`.
+    """
+    rates = _step_rates(problem, rate, readout_rate)
+    neurons = linearization.Space("neurons", 1.0)
+    inputs = linearization.Space("inputs", 1 / problem.width_ratio)
+    outputs = linearization.Space("outputs", problem.output_ratio)
+    w = linearization.Gaussian(neurons, inputs, problem.weight_std**2 * problem.width_ratio)
+    v = linearization.Gaussian(outputs, neurons)
+    target = linearization.Gaussian(outputs, inputs, problem.target_scale**2 * problem.width_ratio)
+    for _ in range(2):
+        error = target - v @ w
+        w, v = w + rates[0] * v.T @ error, v + rates[1] * error @ w.T
+    return linearization.Spectrum(w, accuracy=accuracy), linearization.Spectrum(v.T, accuracy=accuracy)
 
 
 def distance(values, law, *, removed: int = 0) -> float:
@@ -131,6 +147,13 @@ def _frozen(problem) -> problems.FrozenReadout:
     if not isinstance(problem, problems.FrozenReadout):
         raise ValueError(f"problem must be a problems.FrozenReadout, got {type(problem).__name__}")
     return problem
+
+
+def _step_rates(problem, rate, readout_rate) -> tuple[float, float]:
+    if not _frozen(problem).output_ratio:
+        raise ValueError("output_ratio must be above 0 for a law of both layers, got 0")
+    rate = arguments.number("rate", rate, at_least=0)
+    return rate, rate if readout_rate is None else arguments.number("readout_rate", readout_rate, at_least=0)
 
 
 def _quadrature(nodes: int, ratio: float, scale: float = 1.0):
