@@ -315,9 +315,9 @@ class Spectrum:
             high, low = (self._table(x + 1j * h * self._bound)[self._a, self._a].imag for h in (1e-6, 2.5e-7))
             return low > high / 2
 
-        above, below = self._bound, 0.9 * self._bound
+        above, below = self._bound, 0.8 * self._bound
         while not inside(below):
-            above, below = below, 0.9 * below
+            above, below = below, 0.8 * below
             if below < 1e-4 * self._bound:
                 raise ConvergenceError("no edge was found")
         while above - below > 1e-6 * above:
