@@ -1,6 +1,6 @@
 """Simple tasks and large tasks: spectra of the hidden matrices of the same network, trained in muP on real data.
 
-Run from the repository's root, forty minutes on two cores; `reduced` is narrow, short, writes nothing, two minutes:
+Run from the repository's root, forty minutes on two cores; `reduced` is narrow, short, writes nothing, three minutes:
 
     python experiments/real_tasks.py [workers]
     python experiments/real_tasks.py reduced [workers]
@@ -166,7 +166,7 @@ def main(workers: int) -> None:
     )
 
 
-def reduced(workers: int, store=STORE, widths=(128, 256), seeds=SEEDS, steps=1000) -> dict[str, np.ndarray]:
+def reduced(workers: int, store=STORE, widths=(128, 256), seeds=SEEDS, steps=1500) -> dict[str, np.ndarray]:
     """The same from end to end, narrow and short: by task, the deciding numbers (networks, 2) of W^1 and W^2."""
     chosen = cases(fingerprint(), widths=widths, seeds=seeds, steps=steps)
     rows = sweeps.run(case, chosen, store=store, workers=workers)

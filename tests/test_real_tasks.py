@@ -78,7 +78,7 @@ def test_the_deciding_number_is_that_of_the_stored_values(table):
 
 def test_the_whole_way_at_its_smallest_size(tmp_path):
     """Trained here and now; the same threshold."""
-    found = experiment.reduced(1, store=tmp_path, widths=(128,), seeds=(0,))
+    found = experiment.reduced(1, store=tmp_path, widths=(128,), seeds=(0,), steps=1000)
     assert set(found) == set(experiment.NAMES)
     small = max(found[name].max() for name in SMALL)
     large = min(found[name].min() for name in experiment.LARGE)
