@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from scipy import linalg
+from scipy.integrate import quad
+from scipy.optimize import brentq
 from spectral_dynamics import problems
 from spectral_dynamics.errors import ConvergenceError
 from spectral_dynamics.spectra import laws, linearization, many_outputs
@@ -70,6 +72,76 @@ def test_a_transposed_matrix_has_the_same_singular_values():
     assert turned.stieltjes(ABOVE) * D.size == pytest.approx(
         found.stieltjes(ABOVE) * C.size - (D.size - C.size) / ABOVE, abs=1e-9
     )
+
+
+def test_products_of_many_square_matrices_have_no_atom():
+    """Though their density has a high pole at 0: x^(-3/5) for four factors."""
+    product = Gaussian(N, N)
+    for _ in range(3):
+        product = product @ Gaussian(N, N)
+    found = Spectrum(product)
+    assert found.atom == pytest.approx(0, abs=1e-5)
+    x = np.array([1e-3, 1e-2, 0.1, 1.0])
+    phi = np.empty(4)  # the squares are sin(5 phi)^5/(sin(phi) sin(4 phi)^4), the mass follows from their density
+    for k, value in enumerate(x):
+        phi[k] = brentq(lambda u, v=value: _fuss_catalan(u)[0] - v**2, 1e-9, np.pi / 5 - 1e-9)
+    expected = [quad(lambda u: -_fuss_catalan(u)[1] * _slope(u), one, np.pi / 5)[0] for one in phi]
+    assert found.cdf(x) == pytest.approx(expected, abs=2e-3)
+
+
+def _fuss_catalan(phi):
+    """A squared singular value of four factors, and its density (Haagerup and Moeller 2013)."""
+    value = np.sin(5 * phi) ** 5 / (np.sin(phi) * np.sin(4 * phi) ** 4)
+    return value, np.sin(phi) ** 2 * np.sin(4 * phi) ** 3 / (np.pi * np.sin(5 * phi) ** 4)
+
+
+def _slope(phi):
+    value = _fuss_catalan(phi)[0]
+    return value * (25 / np.tan(5 * phi) - 1 / np.tan(phi) - 16 / np.tan(4 * phi))
+
+
+@pytest.mark.parametrize("variance", [9.0, 25.0, 36.0])
+def test_a_small_band_beyond_the_bulk_is_the_end_of_the_law(variance):
+    """Two directions for a thousand neurons make spikes 1 + `variance` in a population of ones: see
+    many_outputs.outlier. They are spread by 2 sqrt(0.002) to either side."""
+    few = Space("few", 0.002)
+    found = Spectrum(Gaussian(N, N) + Gaussian(N, few) @ Gaussian(few, N, variance))
+    place = np.sqrt((1 + variance) * (1 + 1 / variance))
+    assert place < found.edge < place * (1 + 2 * np.sqrt(few.size))
+    assert 1 - found.cdf(2.2) == pytest.approx(few.size, abs=1e-3)
+
+
+EXPRESSIONS = {
+    "projected": lambda w, v, t, a: v.T @ v @ w,
+    "few directions": lambda w, v, t, a: w + 0.5 * v.T @ t,
+    "square": lambda w, v, t, a: a @ a,
+    "with its transpose": lambda w, v, t, a: a @ a.T + a,
+    "antisymmetric": lambda w, v, t, a: a - a.T,
+    "cube": lambda w, v, t, a: a + a @ a + a @ a @ a,
+    "three factors": lambda w, v, t, a: v @ a @ w,
+    "through and back": lambda w, v, t, a: w @ w.T @ a,
+    "wide sum": lambda w, v, t, a: v @ a @ a.T @ w - t,
+    "tall": lambda w, v, t, a: w.T @ a @ v.T,
+    "one step": lambda w, v, t, a: w + 0.2 * v.T @ (t - v @ w),
+    "palindrome": lambda w, v, t, a: a.T @ v.T @ v @ a,
+}
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_one_large_matrix_has_the_law_of_its_expression(name):
+    size, rng = 800, np.random.default_rng(7)
+    few = Space("outputs", 0.3)
+    symbols = Gaussian(N, D), Gaussian(few, N), Gaussian(few, D, 4.0), Gaussian(N, N)
+    matrices = [
+        np.sqrt(one.variance / size)
+        * rng.standard_normal((round(one.rows.size * size), round(one.columns.size * size)))
+        for one in symbols
+    ]
+    law, matrix = Spectrum(EXPRESSIONS[name](*symbols)), EXPRESSIONS[name](*matrices)
+    values = values_of(matrix, len(matrix))
+    assert many_outputs.distance(values, law) < 5 / min(matrix.shape)  # a few values, for they repel each other
+    assert values[0] == pytest.approx(law.edge, rel=0.05)  # after Tracy and Widom, the more the more factors
+    assert np.mean(values < 1e-6) == pytest.approx(law.atom, abs=1e-5)
 
 
 @pytest.mark.parametrize(("kappa", "nu"), [(0.5, 1.0), (0.5, 2.0), (2.0, 0.5)])

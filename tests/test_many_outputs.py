@@ -185,6 +185,60 @@ def test_the_flow_is_the_exact_solution_of_one_matrix():
     assert run.weights(1.5) == pytest.approx(expected, abs=1e-6)
 
 
+def started(problem, size: int, seed: int):
+    """Wbar, V and tau Tbar as networks.flow draws them."""
+    rng, C, D = np.random.default_rng(seed), round(problem.output_ratio * size), round(size / problem.width_ratio)
+    wbar = problem.weight_std * rng.standard_normal((size, D)) / np.sqrt(D)
+    v = rng.standard_normal((C, size)) / np.sqrt(size)
+    return wbar, v, problem.target_scale * rng.standard_normal((C, D)) / np.sqrt(D)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_bent_neurons_flow_down_the_gradient_of_their_loss(joint):
+    """For a short time, against finite differences of |tau Tbar - V tanh(sqrt(D) Wbar)/sqrt(D)|^2/2."""
+    problem, time = FrozenReadout(0.5, 0.8, 3.0, 1.2), 1e-5
+    options = {"size": 8, "times": [time], "rng": np.random.default_rng(5), "accuracy": 1e-12}
+    run = networks.flow(problem, activation="tanh", joint=joint, **options)
+    wbar, v, target = started(problem, 8, 5)
+
+    def loss(w, v):
+        return np.sum((target - v @ np.tanh(np.sqrt(w.shape[1]) * w) / np.sqrt(w.shape[1])) ** 2) / 2
+
+    def downhill(function, matrix, step=1e-5):
+        units = np.eye(matrix.size).reshape(-1, *matrix.shape) * step
+        return np.reshape([(function(matrix - u) - function(matrix + u)) / (2 * step) for u in units], matrix.shape)
+
+    assert (run.weights(time) - wbar) / time == pytest.approx(downhill(lambda w: loss(w, v), wbar), abs=1e-3)
+    moved = (run.readout(time) - v) / time
+    assert moved == pytest.approx(downhill(lambda v: loss(wbar, v), v) if joint else 0 * v, abs=1e-3)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_bent_neurons_that_are_straight_are_straight(joint):
+    """By an activation that is a pair, phi(h) = h, which takes the way of the bent ones."""
+    problem = FrozenReadout(0.5, **TARGET)
+    runs = [
+        networks.flow(problem, size=30, times=[1.0], rng=np.random.default_rng(6), joint=joint, accuracy=1e-9, **bent)
+        for bent in ({}, {"activation": "linear"}, {"activation": (lambda h: h, np.ones_like)})
+    ]
+    for run in runs[1:]:
+        assert run.weights(1.0) == pytest.approx(runs[0].weights(1.0), abs=1e-6)
+        assert run.readout(1.0) == pytest.approx(runs[0].readout(1.0), abs=1e-6)
+
+
+def test_bent_neurons_never_lose_by_learning():
+    """The loss falls along the flow, and more of it when the readout learns too."""
+    problem, times = FrozenReadout(0.5, **TARGET), [0.0, 0.5, 2.0]
+    _, _, target = started(problem, 40, 7)
+    left = []
+    for joint in (False, True):
+        options = {"size": 40, "times": times, "rng": np.random.default_rng(7), "joint": joint}
+        run = networks.flow(problem, activation="tanh", **options)
+        hidden = [np.tanh(np.sqrt(40) * run.weights(time)) / np.sqrt(40) for time in times]
+        left.append([np.sum((target - run.readout(t) @ h) ** 2) for t, h in zip(times, hidden, strict=True)])
+    assert np.all(np.diff(left) < 0) and left[1][-1] < left[0][-1]
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +257,7 @@ def test_bad_input_is_named():
         (lambda: networks.flow(problem, size=10, times=[1.0], rng=rng, outputs=3), "outputs must be None"),
         (lambda: networks.flow(FrozenReadout(0.0), size=10, times=[1.0], rng=rng), "outputs must be an integer"),
         (lambda: networks.flow(problem, size=10, times=[1.0], rng=rng).weights(0.5), "time must be one of"),
+        (lambda: networks.flow(problem, size=10, times=[1.0], rng=rng, activation="bent"), "activation must be"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

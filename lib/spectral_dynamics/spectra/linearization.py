@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg
 
 from .. import arguments
 from ..errors import ConvergenceError
 
 TOLERANCE, STEPS, HALVINGS = 1e-11, 30, 40  # of Newton's method; of the stages in which it is led on
 DESCENT = 8
-HEIGHT = 1e-4  # above the real axis, relative to the edge, at which densities are read off
+HEIGHT = 1e-6  # above the real axis, relative to the edge, at which densities are read off
 POINTS, MOST = 20, 1280  # at which they are read off for the distribution function: at first, and at most
 
 
@@ -150,15 +150,15 @@ def _shape(matrix: Expression) -> str:
 class ForwardPass:
     """The lines by which M b is computed: `lines`, each (X, x, back) for y = X x or, if `back`, X^T x.
 
-    Vectors are coefficients: of b, y_1, y_2, ... in this order. `output` is M b, `spaces` are where b, y_1, ... live.
+    Vectors are coefficients: of b, y_1, y_2, ... in this order. `output` is M b.
     A product that is asked for twice is computed once.
     """
 
     MOST = 512  # lines
 
     def __init__(self, expression: Expression):
-        self.spaces, self.lines = [_expression(expression).columns], []
-        self.output = expression._through(self, np.eye(1, self.MOST + 1)[0], False)
+        self.lines = []
+        self.output = _expression(expression)._through(self, np.eye(1, self.MOST + 1)[0], False)
 
     def line(self, matrix: Gaussian, x: np.ndarray, back: bool) -> np.ndarray:
         """The new vector, or the old one when the line is there already."""
@@ -167,7 +167,6 @@ class ForwardPass:
             if len(self.lines) == self.MOST:
                 raise ValueError(f"expression must take at most {self.MOST} products with Gaussian matrices")
             self.lines.append((matrix, x, back))
-            self.spaces.append(matrix.columns if back else matrix.rows)
             same.append(True)
         return np.eye(1, self.MOST + 1, 1 + same.index(True))[0]
 
@@ -185,78 +184,71 @@ class Spectrum:
         forward = ForwardPass(expression)
         self.rows, self.columns = expression.rows.size, expression.columns.size
         self.accuracy = arguments.number("accuracy", accuracy, above=0)
-        count = len(forward.lines)
-        forwards, backwards = np.arange(count + 1), np.arange(count + 1, 2 * count + 2)  # b, y_k; a, yhat_k
-        spaces = [*forward.spaces, expression.rows, *forward.spaces[1:]]
-        size = len(spaces)
-        lower = np.zeros((size, size))
-        lower[backwards[0], forwards] = forward.output[: count + 1]
-        lower[backwards[1:], forwards[1:]] = -1
-        self._numbers = lower + lower.T
-        self._ends = np.zeros(size)
-        self._ends[[0, count + 1]] = 1
-        self._a, self._b = count + 1, 0
-        self._couplings = []
-        for matrix in dict.fromkeys(matrix for matrix, _, _ in forward.lines):
-            left, right = np.zeros((2, size, sum(matrix is one for one, _, _ in forward.lines)))
-            used = [(k, x, back) for k, (one, x, back) in enumerate(forward.lines, start=1) if one is matrix]
-            for column, (k, x, back) in enumerate(used):
-                own, other = (right, left) if back else (left, right)
-                own[backwards[k], column] = 1
-                other[: count + 1, column] = x[: count + 1]
-            self._couplings.append(
-                (matrix.variance * matrix.columns.size, left, right, matrix.variance * matrix.rows.size)
-            )
-        self._pairs = np.nonzero([[one == other for other in spaces] for one in spaces])
-        self._upper = np.transpose([pair for pair in zip(*self._pairs, strict=True) if pair[0] <= pair[1]])
-        slopes = [self._echo(_unit(size, i, j))[self._pairs] for i, j in self._upper.T]
-        self._slopes = sparse.csr_array(np.array(slopes))  # of Sigma, by entries of G on and above the diagonal
         self._bound = expression.norm
         if not self._bound:
             raise ValueError("expression is zero, it must not be")
+        count = len(forward.lines)
+        self._b, self._a = 0, count + 1  # the vectors are b, y_1, y_2, ...; a, yhat_1, yhat_2, ...
+        y, yhat = slice(1, count + 1), slice(count + 2, None)
+        self._fixed, self._ends = np.zeros((2, 2 * count + 2, 2 * count + 2))  # L_0 = fixed - z ends
+        self._fixed[self._a, : count + 1] = forward.output[: count + 1]
+        self._fixed[yhat, y] = -np.eye(count)
+        self._fixed += self._fixed.T
+        self._ends[[self._a, self._b], [self._a, self._b]] = 1
+        # Columns: what X of each line has on its left, then what it has on its right.
+        self._legs = np.zeros((2 * count + 2, 2 * count))
+        for k, (_, x, back) in enumerate(forward.lines):
+            new, old = (count + k, k) if back else (k, count + k)
+            self._legs[count + 2 + k, new] = 1
+            self._legs[: count + 1, old] = x[: count + 1]
+        self._others = np.roll(self._legs, count, axis=1)
+        matrices = [matrix for matrix, _, _ in forward.lines]
+        same = np.array([[one.variance * (one is other) for other in matrices] for one in matrices])
+        rows, columns = ([getattr(one, side).size for one in matrices] for side in ("rows", "columns"))
+        self._strengths = linalg.block_diag(same * rows, same * columns)
+        self._pairs = np.nonzero(np.triu(self._strengths))
         self._far = self._last = self._start()
-        z, m = self._far[0], self._far[1][self._a, self._a]
+        z, m = self._far[0], self._mapped(*self._far)[self._a, self._a]
         self._reach = 0.1 * np.sqrt(abs(z**3 * m + z**2))  # a tenth of the root mean square of the singular values
 
-    # --- the fixed point ------------------------------------------------------------------------------------------
+    # --- the fixed point, as an equation for P = [L R]^T G [L R] --------------------------------------------------
 
-    def _echo(self, table):
-        """Sigma = E[R G R]."""
-        return sum(
-            (columns * left @ (right.T @ table @ right) @ left.T + rows * right @ (left.T @ table @ left) @ right.T)
-            for columns, left, right, rows in self._couplings
-        )
-
-    def _mapped(self, z, table):
-        return np.linalg.inv(self._numbers - z * np.diag(self._ends) - self._echo(table))
+    def _mapped(self, z, passing):
+        """G = (L_0 - Sigma)^{-1}, Sigma = [R L] (strengths * P) [R L]^T."""
+        echo = self._others @ (self._strengths * passing) @ self._others.T
+        return np.linalg.inv(self._fixed - z * self._ends - echo)
 
     def _start(self):
         """Far above the spectrum, where averaging does it."""
         z = 2j * self._bound
-        table = np.zeros_like(self._numbers, dtype=complex)
+        passing = np.zeros_like(self._strengths, dtype=complex)
         for _ in range(200):
-            table = (table + self._mapped(z, table)) / 2
-        found = self._newton(z, table)
+            passing = (passing + self._legs.T @ self._mapped(z, passing) @ self._legs) / 2
+        found = self._newton(z, passing)
         if found is None:
-            raise ConvergenceError(f"the table of traces was not found at z = {z:.3g}", table)
+            raise ConvergenceError(f"the table of traces was not found at z = {z:.3g}", passing)
         return z, found
 
-    def _newton(self, z, table):
-        """The solution near a table, None if there is none or if its imaginary part is not positive."""
-        upper, pairs = tuple(self._upper), self._pairs
+    def _newton(self, z, passing):
+        """The solution near P, None if there is none or if the imaginary part of its G is not positive.
+
+        Only entries of P on and above the diagonal that have a strength are unknown; dG = G dSigma G.
+        """
+        i, j = self._pairs
+        strengths = self._strengths[i, j] / (1 + (i == j))
         for _ in range(STEPS):
-            mapped = self._mapped(z, table)
-            error = (table - mapped)[upper]
+            table = self._mapped(z, passing)
+            error = passing[i, j] - (self._legs.T @ table @ self._legs)[i, j]
             if not np.all(np.isfinite(error)):
                 return None
-            if np.abs(error).max() <= TOLERANCE * max(1, np.abs(mapped).max()):
-                lowest = np.linalg.eigvalsh((mapped.imag + mapped.imag.T) / 2)[0]
-                return mapped if lowest >= -1e-7 * np.abs(mapped).max() else None
-            kernel = mapped[np.ix_(upper[0], pairs[0])] * mapped[np.ix_(upper[1], pairs[1])]
-            change = np.linalg.solve(np.eye(len(error)) - (self._slopes @ kernel.T).T, error)
-            table = table.copy()
-            table[upper] -= change
-            table[upper[::-1]] = table[upper]
+            if np.abs(error).max() <= TOLERANCE * max(1, np.abs(table).max()):
+                lowest = np.linalg.eigvalsh((table.imag + table.imag.T) / 2)[0]
+                return passing if lowest >= -1e-7 * np.abs(table).max() else None
+            across = self._legs.T @ table @ self._others
+            kernel = across[np.ix_(i, i)] * across[np.ix_(j, j)] + across[np.ix_(i, j)] * across[np.ix_(j, i)]
+            passing = passing.copy()
+            passing[i, j] -= np.linalg.solve(np.eye(len(i)) - kernel * strengths, error)
+            passing[j, i] = passing[i, j]
         return None
 
     def _table(self, z: complex) -> np.ndarray:
@@ -265,19 +257,19 @@ class Spectrum:
         Near the axis there are other solutions: G is followed down in stages, each at most DESCENT times nearer.
         """
         near = abs(z - self._last[0]) < self._reach
-        (at, table), stages = self._last if near else self._far, [z]
+        (at, passing), stages = self._last if near else self._far, [z]
         while stages[-1].imag < at.imag / DESCENT:
             stages.append(complex(z.real, DESCENT * stages[-1].imag))
         while stages:
-            found = self._newton(stages[-1], table)
+            found = self._newton(stages[-1], passing)
             if found is not None:
-                at, table = stages.pop(), found
+                at, passing = stages.pop(), found
             elif len(stages) > HALVINGS:
-                raise ConvergenceError(f"the table of traces was not found between z = {at:.6g} and {z:.6g}", table)
+                raise ConvergenceError(f"the table of traces was not found between z = {at:.6g} and {z:.6g}", passing)
             else:
                 stages.append((at + stages[-1]) / 2)
-        self._last = at, table
-        return table
+        self._last = at, passing
+        return self._mapped(at, passing)
 
     # --- what is asked for ----------------------------------------------------------------------------------------
 
@@ -303,21 +295,31 @@ class Spectrum:
 
     @cached_property
     def atom(self) -> float:
-        """The mass at zero, to 1e-6 of 1."""
-        z = 1e-7j * self._bound
-        return float(np.round((-z * self._table(z)[self._a, self._a]).real, 5))
+        """The mass at zero, rounded to 1e-5.
+
+        It is the limit of -z m. Near 0 the rest vanishes as a power of z, and three heights take it away (Aitken).
+        """
+        heights = 1j * self._bound * np.array([1e-5, 1e-6, 1e-7])
+        first, second, third = (-heights * self.stieltjes(heights)).real
+        bend = third - 2 * second + first
+        limit = third - (third - second) ** 2 / bend if abs(bend) > 1e-8 else third
+        return max(0.0, float(np.round(limit, 5)))
 
     @cached_property
     def edge(self) -> float:
-        """The upper end: above it Im m is proportional to the distance from the real axis, and below it is not."""
+        """The upper end: above it Im m is proportional to the distance from the real axis, and below it is not.
+
+        Sought from above in steps of five per cent: a band narrower than that may be missed. If it has more mass than
+        `accuracy`, then `cdf` raises.
+        """
 
         def inside(x):
             high, low = (self._table(x + 1j * h * self._bound)[self._a, self._a].imag for h in (1e-6, 2.5e-7))
             return low > high / 2
 
-        above, below = self._bound, 0.8 * self._bound
+        above, below = self._bound, 0.95 * self._bound
         while not inside(below):
-            above, below = below, 0.8 * below
+            above, below = below, 0.95 * below
             if below < 1e-4 * self._bound:
                 raise ConvergenceError("no edge was found")
         while above - below > 1e-6 * above:
@@ -327,17 +329,20 @@ class Spectrum:
 
     @cached_property
     def _distribution(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points, ascending from 0 to the edge, closer near both, and the distribution function there."""
+        """Points, ascending from 0 to the edge, and the distribution function there.
+
+        They are closer near both, and the more so near 0, where the density of a product has a pole.
+        """
         points, heights, coarse, error = POINTS, np.zeros(2), None, np.inf
         while points <= MOST:
             angles = np.linspace(0, np.pi, points + 1)
-            x = self.edge * (1 - np.cos(angles)) / 2
+            x = self.edge * (1 - np.cos(angles)) ** 2 / 4
             new = slice(1, -1, 1 if coarse is None else 2)
             grown = np.zeros(points + 1)
             grown[:: (points if coarse is None else 2)] = heights
             grown[new] = [self._density(one, HEIGHT * self.edge) for one in x[new]]
             heights = grown
-            pieces = heights * np.sin(angles) * self.edge / 2
+            pieces = heights * self.edge * (1 - np.cos(angles)) * np.sin(angles) / 2
             masses = self.atom + np.append(0, np.cumsum((pieces[1:] + pieces[:-1]) / 2 * np.diff(angles)))
             if coarse is not None:
                 error = max(abs(masses[-1] - 1), np.abs(masses[::2] - coarse).max())
@@ -350,9 +355,3 @@ class Spectrum:
         """The distribution function, the atom included. Raises ConvergenceError."""
         x = arguments.array("x", x)
         return np.where(x >= 0, np.interp(x, *self._distribution), 0.0)[()]
-
-
-def _unit(size: int, i: int, j: int) -> np.ndarray:
-    table = np.zeros((size, size))
-    table[i, j] = table[j, i] = 1
-    return table
