@@ -31,7 +31,7 @@ from .. import arguments
 from ..errors import ConvergenceError
 
 TOLERANCE, STEPS, HALVINGS = 1e-11, 30, 40  # of Newton's method; of the stages in which it is led on
-DESCENT = 8
+DESCENT = 8  # how much nearer to the real axis one stage may lead
 HEIGHT = 1e-6  # above the real axis, relative to the edge, at which densities are read off
 POINTS, MOST = 20, 1280  # at which they are read off for the distribution function: at first, and at most
 
