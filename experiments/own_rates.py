@@ -32,19 +32,19 @@ def fingerprint() -> str:
 
 
 def trained(name: str, outputs: int, rate: float, width: int, seed: list, steps: int):
-    """One network, None if it diverges."""
+    """One network. Raises DivergenceError."""
     task, rng = real_tasks.maker(name, outputs)(rate), np.random.default_rng(seed)
-    try:
-        return networks.train(task, size=width, steps=steps, rng=rng, record=(0, steps), dtype=real_tasks.PRECISION)
-    except networks.DivergenceError:
-        return None
+    return networks.train(task, size=width, steps=steps, rng=rng, record=(0, steps), dtype=real_tasks.PRECISION)
 
 
 def tune(name: str, outputs: int, rate: float, made_by: str) -> float:
     """Loss after real_tasks.TUNED steps; inf when they diverge."""
     seed = [real_tasks.NAMES.index(name), real_tasks.TUNED_AT]
-    run = trained(name, outputs, rate, real_tasks.TUNED_AT, seed, real_tasks.TUNED)
-    return float(run.train_loss[-real_tasks.AVERAGED :].mean()) if run else np.inf
+    try:
+        run = trained(name, outputs, rate, real_tasks.TUNED_AT, seed, real_tasks.TUNED)
+    except networks.DivergenceError:
+        return np.inf
+    return float(run.train_loss[-real_tasks.AVERAGED :].mean())
 
 
 def case(name: str, outputs: int, width: int, seed: int, rate: float, made_by: str) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ over the last AVERAGED of TUNED steps at the width TUNED_AT against `rates`. `te
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import tasks
@@ -166,7 +167,7 @@ def main(workers: int) -> None:
     )
 
 
-def reduced(workers: int, store=STORE, widths=(128, 256), seeds=SEEDS, steps=1500) -> dict[str, np.ndarray]:
+def reduced(workers: int, store: Path, widths=(128, 256), seeds=SEEDS, steps=1500) -> dict[str, np.ndarray]:
     """The same from end to end, narrow and short: by task, the deciding numbers (networks, 2) of W^1 and W^2."""
     chosen = cases(fingerprint(), widths=widths, seeds=seeds, steps=steps)
     rows = sweeps.run(case, chosen, store=store, workers=workers)
@@ -175,8 +176,9 @@ def reduced(workers: int, store=STORE, widths=(128, 256), seeds=SEEDS, steps=150
 
 
 def report(workers: int) -> None:
-    """Prints the reduced version and says whether it separates."""
-    found = reduced(workers)
+    """Runs the reduced version afresh, prints it and says whether it separates."""
+    with TemporaryDirectory() as folder:
+        found = reduced(workers, store=Path(folder))
     for name, numbers in found.items():
         print(f"{name:12s} deciding number of W^1, W^2: {numbers.min():.3f} to {numbers.max():.3f}")
     small = max(numbers.max() for name, numbers in found.items() if name not in LARGE)
