@@ -31,6 +31,8 @@ from .order import OrderParameters
 
 RUNAWAY, ROUNDING = 1e6, 1e-15  # a loss that many times its start, or times rounding, has diverged
 CUTOFF = 1e-4  # of the largest variance in a family: directions below are sampling noise
+SPANNED = 1e-6  # of a field of variance 1: what is left of one that is made of the drawn
+FULL = 1.25  # cut-offs: a direction with that much variance counts in full, in between by a part of it
 PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
 
 
@@ -118,8 +120,10 @@ def solve(
     """Solve for `steps` updates, on `sites` neurons in `replicas` groups that know nothing of each other.
 
     Sites of a group are whitened: their Gaussians have exactly the covariance they should. `cutoff`: in each family
-    of fields, directions whose variance is below this fraction of the largest are left to noise. Memory: 16 L sites K
-    bytes, K the number of pairs (step, sample) that are visited. `activation="linear"` is exact and needs no `rng`.
+    of fields, directions whose variance is below this fraction of the largest are left to noise; from there to 1.25
+    times as much they come in by degrees. The solution is a continuous function of the problem: what is drawn depends
+    on shapes and `rng` alone, and no eigenvector's sign or order enters. Memory: 16 L sites K bytes, K the number of
+    pairs (step, sample) that are visited. `activation="linear"` is exact and needs no `rng`.
     Warns (InstabilityWarning) when replicas part, see `MLPTheory.parted`. Raises ValueError on bad input or
     parametrization "ntk" (its infinite width learns no features), DivergenceError, with `.step` and `.partial` (all
     before that step), when the loss is not finite or above RUNAWAY times its start, and ConvergenceError, with
@@ -180,31 +184,54 @@ class _Sites:
     def fresh(self, number: int):
         return self.rng.standard_normal((self.groups, number, self.count))
 
-    def draw(self, number: int, avoid=None, keep: bool = True):
-        """Gaussians with mean 0, variance 1, and no correlation with each other, all that were kept and `avoid`."""
-        if self.drawn.shape[1] + number > self.count // 2:
+    def draw(self, number: int, part=None, avoid=None, keep: bool = True):
+        """Gaussians with mean 0, variance 1, and no correlation with each other, all that were kept and `avoid`.
+
+        `part` (number,), from 0 to 1, everywhere 1 if left out: how much each of them counts. Those with 0 are not
+        returned, though drawn: how many numbers are taken from `rng` depends on `number` alone. What is drawn later
+        has no correlation with those that count in full, and depends on all parts continuously.
+        """
+        part = np.ones(number) if part is None else part
+        counts = part > 0
+        x, part = self.fresh(number)[:, counts], part[counts]
+        if not len(part):
+            return x
+        if self.drawn.shape[1] + len(part) > self.count // 2:
             raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
-        x = self.fresh(number)
         x = x - self.mean(x, self.drawn) @ self.drawn
         if avoid is not None:
             rest = avoid - self.mean(avoid, self.drawn) @ self.drawn
-            values, vectors = np.linalg.eigh(self.mean(rest, rest))
-            known = values > 1e-6  # what is left of a field of variance 1; below, it is made of the drawn
-            weights = np.where(known, 1 / np.sqrt(np.where(known, values, 1)), 0)
-            basis = (vectors * weights[:, None, :]).swapaxes(1, 2) @ rest
-            x = x - self.mean(x, basis) @ basis
-        x = np.linalg.solve(np.linalg.cholesky(self.mean(x, x)), x)
+            x = x - self.mean(x, rest) @ _smooth_inverse(self.mean(rest, rest)) @ rest
+        among = np.outer(part, part)
+        np.fill_diagonal(among, 1)
+        x = np.linalg.solve(np.linalg.cholesky(among * self.mean(x, x)), x)
         if keep:
-            self.drawn = np.concatenate([self.drawn, x], axis=1)
+            self.drawn = np.concatenate([self.drawn, part[:, None] * x], axis=1)
         return x
+
+
+def _part(ratio):
+    """How much a direction counts whose variance is `ratio` cut-offs: 0 below one, 1 above FULL, a line between."""
+    return np.clip((ratio - 1) / (FULL - 1), 0, 1)
+
+
+def _smooth_inverse(matrices):
+    """The inverse on eigenvalues above SPANNED, 0 below; as a function of the matrix it is continuous."""
+    values, vectors = np.linalg.eigh(matrices)
+    weights = _part(values / SPANNED) / np.maximum(values, SPANNED)
+    return (vectors * weights[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
 class _Family:
     """Gaussian fields u = std Lmat xi whose covariance std^2 C grows with time, C = Lmat Lmat^T = < v v >.
 
     Only indices whose variance, given the pivots before them, is above the cut-off bring a new Gaussian. `white` are
-    the fields v of the pivots, made orthonormal by the same triangle: sum_k' A_{k k'} v_k' = (M/std) white with
+    the fields v of the pivots, made orthonormal by a triangle, `factor`: sum_k' A_{k k'} v_k' = (M/std) white with
     M = <phi xi>, by Stein's lemma.
+
+    Just above the cut-off a new direction e counts by a part p of it: xi belongs to p e + sqrt(1 - p^2) n, where n is
+    orthogonal to everything that ever comes. This too is a unit vector, so that nothing else changes: what v has of
+    it is p <v e>, and p e is what it shows on the sites. At p = 0 it is a stranger, and is left out.
     """
 
     def __init__(self, sites: _Sites, std: float, cutoff: float):
@@ -225,31 +252,45 @@ class _Family:
         `kept` are drawn as well, but no later field will know of them.
         """
         rows = self.explained(cross)
-        left = block - rows @ rows.swapaxes(1, 2)
+        columns, roots, part, top = self._columns(block - rows @ rows.swapaxes(1, 2), block)
+        new = np.flatnonzero(part)
+        if not kept:
+            return self.std * (rows @ self.xi + columns @ self.sites.draw(len(part), part, keep=False))
+        xi, self.top = self.sites.draw(len(part), part, avoid), top
+        u = self.std * (rows @ self.xi + columns @ xi)
+        if new.size:
+            corner = columns[:, new].copy()
+            corner[:, range(new.size), range(new.size)] = roots
+            self._grow(xi, rows[:, new], corner, v[:, new])
+            self.pivots += [start + i for i in new]
+        return u
+
+    def _columns(self, left, block):
+        """What a batch has of the new directions, (groups, b, new), from the covariance `left` to be explained.
+
+        Also the root of the variance that each of them found, over the part by which it counts, (groups, new), that
+        part for all of the batch, 0 for what is no pivot, and the largest variance so far.
+        """
         top = max(self.top, float(np.mean(block, axis=0).diagonal().max(initial=0.0)))
-        new, columns = [], np.zeros((*rows.shape[:2], 0))
-        for i in range(rows.shape[1]):
+        floor = max(self.cutoff * top, ROUNDING**2)
+        part, roots, columns = np.zeros(left.shape[1]), [], np.zeros((*left.shape[:2], 0))
+        for i in range(left.shape[1]):
             rest = left[:, :, i] - (columns @ columns[:, i, :, None])[:, :, 0]
             variance = rest[:, i]
-            if np.mean(variance) > max(self.cutoff * top, ROUNDING**2):
-                pivot = np.sqrt(np.maximum(variance, 0.01 * np.mean(variance)))  # also where seeds part
-                column = rest / pivot[:, None]
-                column[:, :i], column[:, i] = 0, pivot
-                columns, new = np.concatenate([columns, column[:, :, None]], axis=2), [*new, i]
-        if not kept:
-            return self.std * (rows @ self.xi + columns @ self.sites.draw(len(new), keep=False))
-        self.top = top
-        if new:
-            self._grow(rows[:, new], columns[:, new], v[:, new], avoid)
-            self.pivots += [start + i for i in new]
-        return self.std * np.concatenate([rows, columns], axis=2) @ self.xi
+            part[i] = _part(np.mean(variance) / floor)
+            if part[i] > 0:
+                root = np.sqrt(np.maximum(variance, 0.01 * np.mean(variance)))  # also where seeds part
+                column = part[i] * rest / root[:, None]
+                column[:, :i], column[:, i] = 0, part[i] * root
+                columns, roots = np.concatenate([columns, column[:, :, None]], axis=2), [*roots, root / part[i]]
+        return columns, np.array(roots).T, part, top
 
-    def _grow(self, rows, corner, v, avoid):
+    def _grow(self, xi, rows, corner, v):
         old, new = rows.shape[2], rows.shape[1]
         factor = np.zeros((len(rows), old + new, old + new))
         factor[:, :old, :old], factor[:, old:, :old], factor[:, old:, old:] = self.factor, rows, corner
         self.factor = factor
-        self.xi = np.concatenate([self.xi, self.sites.draw(new, avoid)], axis=1)
+        self.xi = np.concatenate([self.xi, xi], axis=1)
         self.white = np.concatenate([self.white, np.linalg.solve(corner, v - rows @ self.white)], axis=1)
 
     def response(self, fields):
@@ -276,12 +317,20 @@ class _State:
         self.Phi, self.G = ([None] + [np.zeros(square) for _ in range(depth)] for _ in range(2))
         self.A, self.B = ([None] + [np.zeros(square) for _ in inner] for _ in range(2))
         self.u, self.r = ([None] + [_Family(sites, problem.weight_std, cutoff) for _ in inner] for _ in range(2))
-        values, vectors = linalg.eigh(record.kernel)
-        kept = values > 1e-12 * values[-1]
-        root = problem.weight_std * vectors[:, kept] * np.sqrt(values[kept])
-        self.u_1 = root @ sites.draw(root.shape[1])
+        root = _kernel_root(problem.inputs)
+        self.u_1 = problem.weight_std * root @ sites.draw(root.shape[1])
         self.w = None
         self.site_errors = []  # of the predictions, variance of the mean over the sites of a group
+
+
+def _kernel_root(inputs):
+    """R with R R^T = X X^T/D: X/sqrt(D) itself, or the symmetric root where there are fewer samples than inputs.
+
+    That root is the positive factor of X/sqrt(D), which moves no more than X does, also where it is singular.
+    """
+    samples, dimension = inputs.shape
+    scaled = inputs / np.sqrt(dimension)
+    return scaled if dimension <= samples else linalg.polar(scaled, side="left")[1]
 
 
 def _march(problem, steps: int, record: _Record, sites: _Sites, cutoff: float) -> MLPTheory:
