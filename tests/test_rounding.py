@@ -15,6 +15,8 @@ LINEAR = DeepLinear(2, 0.8, 2.0, output_scale=2.0, learning_rate=0.1, weight_std
 def turned(function, rng):
     """A decomposition that returns other eigenvectors of the same matrix: signs by chance, of eig the order too."""
 
+    shuffled = function.__name__ == "eig"
+
     def other(*args, **options):
         found = function(*args, **options)
         if not isinstance(found, tuple):
@@ -26,7 +28,7 @@ def turned(function, rng):
             right[: len(signs)] *= signs[:, None]
             return left, found[1], right
         values, vectors = found
-        order = rng.permutation(len(values)) if function is scipy.linalg.eig else slice(None)
+        order = rng.permutation(len(values)) if shuffled else slice(None)
         return values[order], (vectors * rng.choice([-1.0, 1.0], len(values)))[:, order]
 
     return other
@@ -44,8 +46,8 @@ def everything():
     theory = deep_linear.solve(LINEAR, 12)
     for layer in (0, 1):
         yield from fields(outliers.outliers(theory.order(layer, 12)))
-    tied = np.array([[1.0, -1.0], [-1.0, 1.0]])  # h(1) = -h(0): both cosines are the largest
-    yield from fields(outliers.outliers(OrderParameters(tied, tied, *np.zeros((2, 2, 2)), np.diag([1.2, 0.8]))))
+    turning = np.array([[0.0, 3.0], [-2.0, 0.0]])  # no dynamics has such responses
+    yield outliers.outliers(OrderParameters(np.eye(2), np.eye(2), turning, turning, np.diag([1.0, 0.7]))).rejected
     mode = sharpness.leading_mode(theory, 12)
     yield np.array([mode.value, mode.alignment])
     run = networks.train(LINEAR, size=60, steps=6, rng=np.random.default_rng(0))
@@ -56,6 +58,16 @@ def everything():
     for recording in [*recordings, network.recording(1, 10)]:
         yield from (recording.features, recording.gradients)
         yield from fields(outliers.from_recording(recording))
+
+
+def test_of_equal_alignments_the_first_is_positive():
+    """The spike points along h(0) - h(1): cosines c and -c, whose sizes differ by rounding alone."""
+    nothing, spike = np.zeros((2, 2)), np.array([[2.0, -2.0], [0.0, 0.0]])
+    for rounding in (-1e-12, 0, 1e-12):
+        C_h = np.array([[1.0, 0.3], [0.3, 1 + rounding]])
+        found = outliers.outliers(OrderParameters(C_h, np.eye(2), nothing, nothing, spike))
+        first, second = found.right_alignment[0]
+        assert first > 0.1 and abs(first + second) < 1e-9
 
 
 def fields(found):

@@ -269,7 +269,7 @@ def from_recording(
     of `initial`. A recording may also have `decay`, the factor left of Wbar(0) (default 1). `independent`: treat the
     spikes as if they knew nothing of Wbar(0) (classical result, for comparison). `cutoff`: directions below this
     fraction of the largest singular value of the recorded columns are dropped, so are zero columns; those less than
-    four times above it count in part, the rest as a direction that was not recorded.
+    four times above it count in part.
     Returns `Outliers`, alignments with the recorded columns. Raises ValueError for missing, misshapen, non-finite
     or empty records, for records that are zero, and for directions that leave no block untouched.
     """
@@ -336,16 +336,16 @@ def _orthonormal(name, columns, cutoff):
 def _blocks(start, final, gam, phi, s2):
     """E^T E, F^T F, the corner, and the constants of the untouched block: z G_a = 1 + s_a x, z G_b = 1 + s_b x.
 
-    A direction kept in part has that share in every product; the rest of it is a direction like all those untouched.
+    A direction kept in part has that share in every product, down to 0, where it is one of the untouched.
     """
     (gam, kept_g), (phi, kept_h) = gam, phi
     (rows, columns), k_g, k_h = start.shape, kept_g @ kept_g, kept_h @ kept_h
     products_g, products_h = start.T @ gam * kept_g, start @ phi * kept_h
     both_g, both_h = products_g.T @ phi * kept_h, gam.T @ products_h * kept_g[:, None]
-    s_a, s_b = s2 * (columns - k_h) / columns, s2 * (rows - k_g) / columns
-    EE = products_g.T @ products_g - both_g @ both_g.T + s_a * np.diag(1 - kept_g**2)
-    FF = products_h.T @ products_h - both_h.T @ both_h + s_b * np.diag(1 - kept_h**2)
-    return EE, FF, np.outer(kept_g, kept_h) * (gam.T @ final @ phi), s_a, s_b
+    EE = products_g.T @ products_g - both_g @ both_g.T
+    FF = products_h.T @ products_h - both_h.T @ both_h
+    corner = np.outer(kept_g, kept_h) * (gam.T @ final @ phi)
+    return EE, FF, corner, s2 * (columns - k_h) / columns, s2 * (rows - k_g) / columns
 
 
 def _independent_blocks(start, final, gam, phi, s2):
