@@ -227,9 +227,10 @@ def test_directions_are_the_leading_singular_ones_of_the_learned_change():
     values = np.linalg.svd(change, compute_uv=False)
     for count in (3, 12):  # the iterative and the full decomposition
         recording = network.recording(1, 3, directions=count)
-        u, v = recording.gradients, recording.features
-        np.testing.assert_allclose(u.T @ u, np.eye(count), atol=1e-10)
-        np.testing.assert_allclose(np.abs(u.T @ change @ v), np.diag(values[:count]), atol=1e-10)
+        known = values[:count] > 1e-5 * values[0]  # the others are shrunk
+        u, v = recording.gradients[:, known], recording.features[:, known]
+        np.testing.assert_allclose(u.T @ u, np.eye(known.sum()), atol=1e-10)
+        np.testing.assert_allclose(np.abs(u.T @ change @ v), np.diag(values[:count][known]), atol=1e-10)
 
 
 def test_matvec_blocks_are_images_under_the_initial_matrix():
@@ -360,7 +361,7 @@ def test_leading_directions_of_a_decayed_network_hold_its_learned_change():
     network = train(linear(data_ratio=2.0, width_ratio=2.0, weight_decay=0.5), size=60, record_fields=False)
     recording = network.recording(1, 4, directions=4)
     change = recording.final - recording.decay * recording.initial
-    g, h = recording.gradients, recording.features
+    g, h = (np.linalg.qr(side)[0] for side in (recording.gradients, recording.features))
     np.testing.assert_allclose(g @ (g.T @ change @ h) @ h.T, change, atol=1e-10)
     with pytest.raises(ValueError, match="record_fields was False"):
         network.gradients(0)

@@ -139,7 +139,9 @@ class _LayeredRun:
 
         `directions=None`: every feature and gradient recorded before `step`. `directions=k`: the k leading
         singular directions u, v of the learned change Wbar(step) - decay Wbar(0), and, for each of `matvecs`
-        rounds, the images Wbar(0)^T u on the right and Wbar(0) v on the left of the round before. Raises ValueError.
+        rounds, the images Wbar(0)^T u on the right and Wbar(0) v on the left of the round before. A change of lower
+        rank has fewer: directions that rounding would choose, below 1e-5 of the largest singular value, come as
+        columns shorter than 1, down to 0. Raises ValueError.
         """
         initial, final, decay = self.weights(layer, 0), self.weights(layer, step), self._decay(step)
         matvecs = arguments.whole("matvecs", matvecs)
@@ -147,7 +149,8 @@ class _LayeredRun:
             if matvecs:
                 raise ValueError("matvecs can only follow a number of directions, got directions=None")
             return Recording(initial, final, self.features(layer, step), self.gradients(layer, step), decay)
-        left, right = _leading_directions(final - decay * initial, directions)
+        rounding = np.finfo(float).eps * linalg.norm(final) / np.sqrt(min(final.shape))
+        left, right = _leading_directions(final - decay * initial, directions, rounding)
         blocks = [(left, right)]
         for _ in range(matvecs):
             left, right = initial @ right, initial.T @ left
@@ -279,19 +282,28 @@ def _updated(weights, features, gradients, residual, c: float) -> list[np.ndarra
     return [*hidden, weights[-1] + c * features[-1] @ residual]
 
 
-def _leading_directions(change: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right singular vectors of the `count` largest singular values, as columns, descending."""
+def _leading_directions(change: np.ndarray, count: int, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right singular vectors of the `count` largest singular values, as columns, descending.
+
+    Signs are those of v's product with a vector drawn once and for all. `rounding` is the size of what rounding
+    leaves of nothing in `change`. Directions with values below 10^4 times that, or 10^-5 of the largest, are known
+    too badly to be the same on two machines: they are shrunk, far below to nothing.
+    """
     count, full = arguments.whole("directions", count, at_least=1), min(change.shape)
     if count > full:
         raise ValueError(f"directions must be at most {full}, got {count}")
     if not change.any():
         raise ValueError("step must be one at which the layer has learned something, got one with no change at all")
+    fixed = np.random.default_rng(0).standard_normal(max(change.shape))  # a recording has no randomness of its own
     if 4 * count > full:
-        left, _, right = linalg.svd(change, full_matrices=False)
-        return left[:, :count], right[:count].T
-    start = np.random.default_rng(0).standard_normal(full)  # fixed, so that a recording has no randomness of its own
-    left, _, right = svds(change, k=count, v0=start)
-    return left[:, ::-1], right[::-1].T
+        left, values, right = linalg.svd(change, full_matrices=False)
+    else:
+        left, values, right = svds(change, k=count, v0=fixed[:full])  # ascending
+        left, values, right = left[:, ::-1], values[::-1], right[::-1]
+    left, values, right = left[:, :count], values[:count], right[:count].T
+    known = np.minimum(1, values / np.maximum(1e4 * rounding, 1e-5 * values[0])) ** 4
+    scale = known * np.where(fixed[: len(right)] @ right < 0, -1.0, 1.0)
+    return left * scale, right * scale
 
 
 def _recorded_steps(record, steps: int) -> set[int]:
@@ -375,9 +387,8 @@ class DeepLinearRun(_LayeredRun):
             kernel = lambda x: inputs @ _tangent(weights, rates, inputs.T @ x) / len(inputs)  # noqa: E731
             value, chi = _largest(kernel, inputs @ v)
             y = _tangent(weights, rates, inputs.T @ chi)
-        return MeasuredMode(
-            value, float(abs(y @ v) / (linalg.norm(y) * linalg.norm(v))), _read_only(y / linalg.norm(y))
-        )
+        y = y * np.copysign(1 / linalg.norm(y), y @ v)
+        return MeasuredMode(value, float(y @ v / linalg.norm(v)), _read_only(y))
 
     def ntk_spectrum(self, step: int, population: bool = False) -> np.ndarray:
         """All D eigenvalues, descending, of the operator of `leading_mode`.
@@ -453,7 +464,7 @@ class MeasuredMode:
     """The largest eigenvalue `value` of the tangent kernel's operator in one network, and where it points.
 
     `direction` (D,), of length 1: the eigenvector y of M Sigma (population: of M), along which the error vector v
-    moves. `alignment`: |cosine| of y with v.
+    moves, on the side of v. `alignment`: the cosine of y with v.
     """
 
     value: float

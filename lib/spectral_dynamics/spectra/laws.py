@@ -377,7 +377,7 @@ class MarchenkoPastur(Law):
         rows = arguments.whole("size", size, at_least=1)
         columns = max(1, round(rows / self.ratio))
         order = np.argsort(self.population_atoms)
-        levels = np.cumsum(self.population_weights[order])
+        levels = np.cumsum(self.population_weights[order]) + 1e-9  # a row on a border is always of the lower atom
         chosen = np.searchsorted(levels, (np.arange(rows) + 0.5) / rows).clip(max=order.size - 1)
         tau = self.population_atoms[order][chosen]
         scaled = np.sqrt(tau[tau > 0] / columns)[:, None]

@@ -34,11 +34,12 @@ class Outliers:
     singular_values   (k,) descending, only those above `bulk_edge`
     right_overlaps    (k, K_h) <h(s) b> with <b b> = 1;  left_overlaps (k, K_g) <g(s) a> with <a a> = 1
     right_alignment   (k, K_h) cosines of b with h(s);  left_alignment (k, K_g) cosines of a with g(s).
-                      The largest right one is positive. A recorded vector that is zero has alignment 0.
+                      The largest right one is positive, the first of the largest where several are equal to 1e-6.
+                      A recorded vector that is zero, or below the cut-off, has alignment 0.
     bulk_edge         upper edge of the bulk
     residual          (k,) self-check: |N<bb> - M<aa>| relative to their sum; both vectors must have the same length
-    rejected          eigenvalues lambda^2 outside the bulk that no real matrix can have: empty for consistent order
-                      parameters; sampling noise, or a mistake, puts some there
+    rejected          eigenvalues lambda^2 outside the bulk that no real matrix can have, largest first: empty for
+                      consistent order parameters; sampling noise, or a mistake, puts some there
     standard_error    (k,) of the singular values, from sampled order parameters; 0 where nothing was sampled
     neglected         part of the learned change that the recorded directions do not span, relative, in the Frobenius
                       norm (0 in the response form)
@@ -113,8 +114,9 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     """The outliers predicted from order parameters: two-level DMFT, response form.
 
     `order`: correlations, responses and spike weights over a record of K vectors (see OrderParameters).
-    `cutoff`: of C_h and C_g the eigenvectors above this fraction of the largest eigenvalue are kept; by default
-    `order.cutoff`. 1e-8 to 1e-10 for exact order parameters, 1e-3 to 1e-4 for sampled ones. `tolerance`: an
+    `cutoff`: of C_h and C_g the eigenvectors above this fraction of the largest eigenvalue are kept, those less than
+    four times above it in part (see `_kept`); by default `order.cutoff`. 1e-8 to 1e-10 for exact order parameters,
+    1e-3 to 1e-4 for sampled ones. `tolerance`: an
     eigenvalue counts as real when its imaginary part is below this fraction of its modulus. `order.independent()`
     gives the classical result. Standard errors are those of the jackknife over `order.replicas`.
     Raises ValueError for anything but OrderParameters, or a cut-off outside (0, 1).
@@ -123,8 +125,8 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
         raise ValueError(f"order must be OrderParameters, got {type(order).__name__}")
     cutoff = order.cutoff if cutoff is None else arguments.fraction("cutoff", cutoff)
     tolerance = arguments.fraction("tolerance", tolerance)
-    basis_h, basis_g = _leading(order.C_h, cutoff), _leading(order.C_g, cutoff)
-    reduced = _reduce(order, basis_h, basis_g)
+    h, g = leading(order.C_h, cutoff), leading(order.C_g, cutoff)
+    reduced = _reduce(order, h, g)
     odd, even = transfer(*reduced, order.weight_variance, order.width_ratio)
     squares, vectors = scipy.linalg.eig(even @ odd)
     kept, rejected = _above_the_bulk(squares, order.weight_variance, order.width_ratio, tolerance)
@@ -134,24 +136,24 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     z = np.array([mode[0] for mode in physical])
     return _result(
         order.decay * z,
-        _rows([basis_g @ mode[1] for mode in physical], order.C_g.shape[0]),
-        _rows([basis_h @ mode[2] for mode in physical], order.C_h.shape[0]),
+        _rows([g[0] @ mode[1] for mode in physical], order.C_g.shape[0]),
+        _rows([h[0] @ mode[2] for mode in physical], order.C_h.shape[0]),
         np.diag(order.C_g),
         np.diag(order.C_h),
         cutoff,
         bulk_edge=order.decay * bulk_edge(order.weight_variance, order.width_ratio),
         residual=np.array([mode[3] for mode in physical]),
-        rejected=np.concatenate([rejected, unphysical]),
-        standard_error=order.decay * _jackknife(order, basis_h, basis_g, z, tolerance),
+        rejected=-np.sort(-np.concatenate([rejected, unphysical])),
+        standard_error=order.decay * _jackknife(order, h, g, z, tolerance),
     )
 
 
-def _jackknife(order, basis_h, basis_g, z, tolerance):
+def _jackknife(order, h, g, z, tolerance):
     """The standard error of each z from leaving out one replica at a time; an outlier that is lost is at the edge."""
     replicas = order.replicas
     if len(replicas) < 2 or not len(z):
         return np.zeros(len(z))
-    reduced = [_reduce(one, basis_h, basis_g) for one in replicas]
+    reduced = [_reduce(one, h, g) for one in replicas]
     edge, found = bulk_edge(order.weight_variance, order.width_ratio), []
     for left_out in range(len(replicas)):
         others = [one for j, one in enumerate(reduced) if j != left_out]
@@ -195,17 +197,20 @@ def spiked(strengths, weight_variance: float = 1.0, width_ratio: float = 1.0) ->
     return outliers(OrderParameters(one, one, zero, zero, np.diag(theta), weight_variance, width_ratio))
 
 
-def _leading(correlation, cutoff):
-    """Eigenvectors above the cut-off, times the root of the largest eigenvalue, so that h = basis htilde."""
+def leading(correlation, cutoff):
+    """Eigenvectors above the cut-off as (basis, back), h = basis htilde and htilde = back h, in units of the largest.
+
+    What is kept in part is multiplied by its share on the way there and back: at 0 it is left out of every product.
+    """
     values, vectors = scipy.linalg.eigh(correlation)
-    if values[-1] <= 0:
-        return np.zeros((len(values), 0))
-    return vectors[:, values > cutoff * values[-1]] * np.sqrt(values[-1])
+    share = _kept(values, cutoff)
+    basis, scale = vectors[:, share > 0] * share[share > 0], np.sqrt(max(values[-1], np.finfo(float).tiny))
+    return basis * scale, basis.T / scale
 
 
-def _reduce(order, basis_h, basis_g):
+def _reduce(order, h, g):
     """The order parameters of htilde, gtilde, with h = basis_h htilde and g = basis_g gtilde."""
-    back_h, back_g = np.linalg.pinv(basis_h), np.linalg.pinv(basis_g)
+    (basis_h, back_h), (basis_g, back_g) = h, g
     C_h, C_g = back_h @ order.C_h @ back_h.T, back_g @ order.C_g @ back_g.T
     return C_h, C_g, back_h @ order.A @ basis_g, back_g @ order.B @ basis_h, basis_g.T @ order.c @ basis_h
 
@@ -228,7 +233,7 @@ def _mode(square, vector, odd, reduced, order):
     z = float(_value(square, s2, nu))
     G_a, G_b = (1 + s2 / square) / z, (1 + s2 * nu / square) / z
     gauge = G_a * np.sqrt(square)
-    even_part = (vector * np.exp(-1j * np.angle(vector[np.argmax(np.abs(vector))]))).real
+    even_part = (vector * np.exp(-0.5j * np.angle(vector @ vector))).real  # real but for a phase
     odd_part = odd @ even_part / np.sqrt(square)
     (m, Q), (n, P) = np.split(even_part, [len(C_h)]), np.split(odd_part, [len(C_g)])
     m, Q, P = m / gauge, Q / gauge, P * np.sqrt(nu)
@@ -263,7 +268,8 @@ def from_recording(
     `weight_variance`: s2; by default the attribute of that name of the recording, else N times the mean square entry
     of `initial`. A recording may also have `decay`, the factor left of Wbar(0) (default 1). `independent`: treat the
     spikes as if they knew nothing of Wbar(0) (classical result, for comparison). `cutoff`: directions below this
-    fraction of the largest singular value of the recorded columns are dropped, so are zero columns.
+    fraction of the largest singular value of the recorded columns are dropped, so are zero columns; those less than
+    four times above it count in part.
     Returns `Outliers`, alignments with the recorded columns. Raises ValueError for missing, misshapen, non-finite
     or empty records, for records that are zero, and for directions that leave no block untouched.
     """
@@ -284,7 +290,8 @@ def from_recording(
     edge = bulk_edge(s2, rows / columns)
     modes = _roots(EE, FF, corner, s_a, s_b, edge)
     change = final - start
-    outside = np.linalg.norm(change - gam @ (gam.T @ change @ phi) @ phi.T)
+    (gam, kept_g), (phi, kept_h) = gam, phi
+    outside = np.linalg.norm(change - gam @ (np.outer(kept_g, kept_h) ** 2 * (gam.T @ change @ phi)) @ phi.T)
     return _result(
         np.array([mode[0] for mode in modes]),
         _rows([gradients.T @ (gam @ mode[1]) / np.sqrt(rows) for mode in modes], gradients.shape[1]),
@@ -312,34 +319,41 @@ def _recorded(recording):
 
 
 def _orthonormal(name, columns, cutoff):
-    """An orthonormal basis of the columns, directions below the cut-off left out."""
+    """An orthonormal basis of the columns, directions below the cut-off left out, and the share kept of each."""
     basis, sizes, _ = scipy.linalg.svd(columns, full_matrices=False)
     if sizes[0] == 0:
         raise ValueError(f"{name} is zero, at least one column must not be")
-    basis = basis[:, sizes > cutoff * sizes[0]]
+    share = _kept(sizes, cutoff)
+    basis, share = basis[:, share > 0], share[share > 0]
     if basis.shape[1] >= basis.shape[0]:
         raise ValueError(
             f"{name} spans all {basis.shape[0]} directions, fewer are needed to leave a block untouched "
             "(of a long record, take the leading directions of the learned change)"
         )
-    return basis
+    return basis, share
 
 
 def _blocks(start, final, gam, phi, s2):
-    """E^T E, F^T F, the corner, and the constants of the untouched block: z G_a = 1 + s_a x, z G_b = 1 + s_b x."""
-    (rows, k_g), (columns, k_h) = gam.shape, phi.shape
-    products_g, products_h = start.T @ gam, start @ phi
-    both = gam.T @ products_h
-    EE = products_g.T @ products_g - both @ both.T
-    FF = products_h.T @ products_h - both.T @ both
-    return EE, FF, gam.T @ final @ phi, s2 * (columns - k_h) / columns, s2 * (rows - k_g) / columns
+    """E^T E, F^T F, the corner, and the constants of the untouched block: z G_a = 1 + s_a x, z G_b = 1 + s_b x.
+
+    A direction kept in part has that share in every product, down to 0, where it is one of the untouched.
+    """
+    (gam, kept_g), (phi, kept_h) = gam, phi
+    (rows, columns), k_g, k_h = start.shape, kept_g @ kept_g, kept_h @ kept_h
+    products_g, products_h = start.T @ gam * kept_g, start @ phi * kept_h
+    both_g, both_h = products_g.T @ phi * kept_h, gam.T @ products_h * kept_g[:, None]
+    EE = products_g.T @ products_g - both_g @ both_g.T
+    FF = products_h.T @ products_h - both_h.T @ both_h
+    corner = np.outer(kept_g, kept_h) * (gam.T @ final @ phi)
+    return EE, FF, corner, s2 * (columns - k_h) / columns, s2 * (rows - k_g) / columns
 
 
 def _independent_blocks(start, final, gam, phi, s2):
     """The same for directions independent of Wbar(0): every product with it takes its mean-field value."""
+    (gam, kept_g), (phi, kept_h) = gam, phi
     nu = start.shape[0] / start.shape[1]
-    corner = gam.T @ (final - start) @ phi
-    return s2 * np.eye(gam.shape[1]), s2 * nu * np.eye(phi.shape[1]), corner, s2, s2 * nu
+    corner = np.outer(kept_g, kept_h) * (gam.T @ (final - start) @ phi)
+    return s2 * np.eye(len(corner)), s2 * nu * np.eye(len(corner.T)), corner, s2, s2 * nu
 
 
 def _product(z, s_a, s_b):
@@ -412,16 +426,26 @@ def _rows(rows, width):
     return np.array(rows).reshape(len(rows), width)
 
 
+def _kept(sizes, cutoff):
+    """The share of each direction that is kept: 0 up to the cut-off, times the largest, and 1 from four times it on.
+
+    In between it is smooth, so that no answer hangs on the side of the cut-off on which rounding puts a direction.
+    """
+    above = np.clip((sizes / (cutoff * max(np.max(sizes), np.finfo(float).tiny)) - 1) / 3, 0, 1)
+    return above**2 * (3 - 2 * above)
+
+
 def _cosines(overlaps, squares, cutoff):
     """Overlaps over lengths; 0 where the recorded vector is zero (or below the cut-off that dropped it)."""
-    present = squares > cutoff * max(np.max(squares), 0.0)
-    return np.where(present, overlaps / np.sqrt(np.where(present, squares, 1.0)), 0.0)
+    share = _kept(squares, cutoff)
+    return share * overlaps / np.sqrt(np.where(share > 0, squares, 1.0))
 
 
 def _result(z, left, right, squares_g, squares_h, cutoff, **fields):
-    """Signs fixed (the largest right alignment is positive), cosines formed."""
+    """Signs fixed (the first of the largest right alignments is positive), cosines formed."""
     cosines = _cosines(right, squares_h, cutoff)
-    largest = np.argmax(np.abs(cosines), axis=1)
+    sizes = np.abs(cosines)
+    largest = np.argmax(sizes >= (1 - 1e-6) * sizes.max(axis=1, keepdims=True), axis=1)
     sign = np.where(np.take_along_axis(cosines, largest[:, None], axis=1) < 0, -1.0, 1.0)
     left, right = sign * left, sign * right
     return Outliers(z, left, right, _cosines(left, squares_g, cutoff), sign * cosines, **fields)

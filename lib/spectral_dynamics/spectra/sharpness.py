@@ -41,6 +41,7 @@ from threadpoolctl import threadpool_limits
 
 from .. import arguments
 from ..errors import ConvergenceError, DivergenceError
+from .outliers import leading
 
 CUTOFF = 1e-10  # of every correlation, eigenvectors above this fraction of the largest eigenvalue are kept
 ROUNDING = 1e-13  # of the square of the error at the start: what is left below is known to three digits or fewer
@@ -463,10 +464,7 @@ class _Basis:
     """The leading eigenvectors of a correlation, h = basis htilde, and the way back."""
 
     def __init__(self, correlation):
-        values, vectors = linalg.eigh(correlation)
-        kept = vectors[:, values > CUTOFF * values[-1]]
-        scale = np.sqrt(max(values[-1], np.finfo(float).tiny))
-        self.basis, self.back = kept * scale, kept.T / scale
+        self.basis, self.back = leading(correlation, CUTOFF)
 
     @property
     def rank(self) -> int:
