@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from spectral_dynamics import networks
-from spectral_dynamics.dynamics import deep_linear
+from spectral_dynamics.dynamics import deep_linear, mlp
 from spectral_dynamics.dynamics.order import OrderParameters
 from spectral_dynamics.problems import MLP, DeepLinear
 from spectral_dynamics.spectra import laws, outliers, sharpness
@@ -29,7 +29,7 @@ def turned(function, rng):
             return left, found[1], right
         values, vectors = found
         order = rng.permutation(len(values)) if shuffled else slice(None)
-        return values[order], (vectors * rng.choice([-1.0, 1.0], len(values)))[:, order]
+        return values[..., order], (vectors * rng.choice([-1.0, 1.0], values.shape[-1]))[..., order]
 
     return other
 
@@ -48,6 +48,8 @@ def everything():
         yield from fields(outliers.outliers(theory.order(layer, 12)))
     turning = np.array([[0.0, 3.0], [-2.0, 0.0]])  # no dynamics has such responses
     yield outliers.outliers(OrderParameters(np.eye(2), np.eye(2), turning, turning, np.diag([1.0, 0.7]))).rejected
+    sampled = mlp.solve(symmetric_network(), 10, sites=4000, rng=np.random.default_rng(2))
+    yield from (sampled.train_loss, sampled.kernels, *fields(outliers.outliers(sampled.order(1, 10))))
     mode = sharpness.leading_mode(theory, 12)
     yield np.array([mode.value, mode.alignment])
     run = networks.train(LINEAR, size=60, steps=6, rng=np.random.default_rng(0))
@@ -92,6 +94,24 @@ def jump(answer, cutoff):
     sides = [answer(cutoff * (1 + side)) for side in (-1e-9, 1e-9)]
     ends = [answer(cutoff * factor) for factor in (0.2, 1.01)]
     return np.abs(sides[1] - sides[0]).max(), np.abs(ends[1] - ends[0]).max()
+
+
+def test_a_direction_of_the_sampled_fields_fades_in_at_the_cut_off():
+    """Bisection between two cut-offs with different numbers of directions: it ends at one that passes the cut-off."""
+    problem = MLP(np.eye(3) * np.sqrt(3), [1.0, -1.0, 1.0], 2, output_scale=4.0, learning_rate=0.5)
+
+    def answer(cutoff):
+        theory = mlp.solve(problem, 6, sites=1200, replicas=2, cutoff=cutoff, rng=np.random.default_rng(0))
+        return np.count_nonzero(np.any(theory.A[1], axis=0)), theory.train_loss[-1]
+
+    low, high = 1e-3, 1e-2
+    (fewest, end), (most, start) = answer(high), answer(low)
+    assert most > fewest
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if answer(middle)[0] == most else (low, middle)
+    assert abs(answer(low)[1] - answer(high)[1]) < 1e-9
+    assert abs(start - end) > 1e-5  # in full the same directions do move the answer
 
 
 def test_a_direction_of_the_order_parameters_fades_out_at_the_cut_off():
