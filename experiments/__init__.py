@@ -1,1 +1,37 @@
-"""What takes minutes of training: scripts, seeds, stored results. Installed with the library, as `spectral_experiments`."""
+"""What takes minutes of training: scripts, seeds, stored tables. Installed with the library, as `spectral_experiments`.
+
+`spectral_experiments.table("wide")` reads what `experiments/wide.py` has stored; `from spectral_experiments import wide`
+is the script itself, with its settings and the functions that made the table.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from spectral_dynamics import sweeps
+
+NAMES = (
+    "deep_linear",
+    "digits",
+    "edge",
+    "escape",
+    "few_digits",
+    "many_outputs",
+    "own_rates",
+    "real_tasks",
+    "sharpness",
+    "transfer",
+    "transformer",
+    "wide",
+    "wide_theory",
+    "widths",
+)
+
+
+def table(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a stored table, as the docstring of its script names them.
+
+    Raises ValueError for a name that is not in NAMES and for a damaged file, FileNotFoundError for a missing one.
+    """
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    return sweeps.read(Path(__file__).with_name(f"{name}.npz"))

@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import real_tasks
 from scipy import linalg
 from spectral_dynamics import networks, sweeps
+from spectral_experiments import real_tasks
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "own_rates"

@@ -25,10 +25,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import tasks
 from scipy import linalg
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.spectra import laws, many_outputs, outliers
+from spectral_experiments import tasks
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "real_tasks"

@@ -57,10 +57,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import tasks
 from scipy import linalg
 from spectral_dynamics import networks, sweeps
 from spectral_dynamics.spectra import laws, many_outputs, outliers
+from spectral_experiments import tasks
 
 STORED = Path(__file__).with_suffix(".npz")
 STORE = Path(__file__).parent / ".store" / "transformer"

@@ -1,6 +1,7 @@
 """The built pages in a real browser, with no network: opened from the folder, as a reader without a server would."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -147,3 +148,25 @@ def test_movies_play(html, browser):
             assert page.evaluate("() => document.querySelector('img').naturalWidth") > 0
             assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
             assert not visit.outside and not visit.errors
+
+
+def test_every_page_offers_its_source_and_a_notebook_says_first_how_it_runs(html):
+    for name in PAGES:
+        page = html / "chapters" / f"{name}.html"
+        (link,) = set(re.findall(r'href="(\.\./_sources/[^"]+)"', page.read_text(encoding="utf-8")))
+        offered = (page.parent / link).resolve()
+        assert offered.stem == name and offered.is_file()
+        if offered.suffix == ".ipynb":
+            assert "pip install" in offered.read_text(encoding="utf-8")[:2000]
+
+
+def test_the_first_page_hands_out_the_library_and_all_chapters(html, browser):
+    url = (html / "chapters" / "preface.html").as_uri()
+    for ending in (".whl", ".zip"):
+        with Visit(browser, url, DESKTOP) as visit, visit.page.expect_download() as download:
+            visit.page.locator(f"article a[href$='{ending}']").click()
+            assert download.value.path().stat().st_size > 100_000
+
+
+def test_the_pages_with_all_that_they_offer_stay_small(html):
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 60e6

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import downloads
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -76,6 +77,7 @@ def build(source: Path, output: Path) -> Path:
     first_page = output / "_build" / "html" / "index.html"
     if result.returncode or not first_page.exists():
         sys.exit("The build failed\n" + result.stdout[-6000:] + result.stderr[-6000:])
+    downloads.offer(source, first_page.parent)
     return first_page
 
 

@@ -2,14 +2,19 @@
 
 import hashlib
 import inspect
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType, ModuleType
 
 import numpy as np
 from joblib import Memory, Parallel, delayed
 
 from . import arguments
+
+CONSTANTS, WITNESSES = "constants", "witnesses"  # what a table's file holds besides the table
 
 
 def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -> list:
@@ -38,6 +43,18 @@ def fingerprint(*parts) -> str:
         if not isinstance(part, coded) and " at 0x" in text:
             raise ValueError(f"parts must be code or have a repr that is the same in every run, got {text}")
     return hashlib.sha256("\0".join(texts).replace("\r", "").encode()).hexdigest()
+
+
+def read(path) -> dict[str, np.ndarray]:
+    """The arrays of a stored table. Raises FileNotFoundError, and ValueError for a file that cannot be read."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the table {path.name} is missing, {path.with_suffix('.py').name} makes it: {path}")
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files if name not in (CONSTANTS, WITNESSES)}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"the table {path.name} is damaged, {error}: {path}") from error
 
 
 @dataclass(frozen=True, eq=False)
