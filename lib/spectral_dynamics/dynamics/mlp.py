@@ -27,12 +27,11 @@ from scipy import linalg
 
 from .. import arguments, problems
 from ..errors import ConvergenceError, DivergenceError, InstabilityWarning
-from .order import OrderParameters
+from .order import OrderParameters, share
 
 RUNAWAY, ROUNDING = 1e6, 1e-15  # a loss that many times its start, or times rounding, has diverged
 CUTOFF = 1e-4  # of the largest variance in a family: directions below are sampling noise
 SPANNED = 1e-6  # of a field of variance 1: what is left of one that is made of the drawn
-FULL = 1.25  # cut-offs: a direction with that much variance counts in full, in between by a part of it
 PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
 
 
@@ -210,15 +209,10 @@ class _Sites:
         return x
 
 
-def _part(ratio):
-    """How much a direction counts whose variance is `ratio` cut-offs: 0 below one, 1 above FULL, a line between."""
-    return np.clip((ratio - 1) / (FULL - 1), 0, 1)
-
-
 def _smooth_inverse(matrices):
     """The inverse on eigenvalues above SPANNED, 0 below; as a function of the matrix it is continuous."""
     values, vectors = np.linalg.eigh(matrices)
-    weights = _part(values / SPANNED) / np.maximum(values, SPANNED)
+    weights = share(values / SPANNED) / np.maximum(values, SPANNED)
     return (vectors * weights[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
@@ -277,7 +271,7 @@ class _Family:
         for i in range(left.shape[1]):
             rest = left[:, :, i] - (columns @ columns[:, i, :, None])[:, :, 0]
             variance = rest[:, i]
-            part[i] = _part(np.mean(variance) / floor)
+            part[i] = share(np.mean(variance) / floor)
             if part[i] > 0:
                 root = np.sqrt(np.maximum(variance, 0.01 * np.mean(variance)))  # also where seeds part
                 column = part[i] * rest / root[:, None]

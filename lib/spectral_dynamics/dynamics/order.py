@@ -22,7 +22,8 @@ class OrderParameters:
     Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
 
     `cutoff`: eigenvalues of C_h and C_g below this fraction of the largest are not known, for rounding or, where
-    they were sampled, for noise. `replicas`: the same from separate samples, of which this is the mean; () if exact.
+    they were sampled, for noise (see `share` for those just above). `replicas`: the same from separate samples, of
+    which this is the mean; () if exact.
 
     Raises ValueError for arrays that are not finite and (K, K), correlations that are not symmetric and positive
     semi-definite, and a variance, ratio or decay that is not above 0,
@@ -64,3 +65,13 @@ class OrderParameters:
         """The same spikes, treated as if they knew nothing of the bulk: A = B = 0 (classical BBP)."""
         replicas = tuple(one.independent() for one in self.replicas)
         return replace(self, A=np.zeros_like(self.A), B=np.zeros_like(self.B), replicas=replicas)
+
+
+def share(ratio):
+    """How much of a direction is kept whose size is `ratio` cut-offs: nothing up to 1, all of it from 1.25 on.
+
+    Between the two it is smooth, so that no answer hangs on the side of a cut-off on which rounding puts a direction.
+    A wider passage would do as well, but what is kept in part comes back at every step to be found new.
+    """
+    above = np.clip((ratio - 1) / 0.25, 0, 1)
+    return above**2 * (3 - 2 * above)

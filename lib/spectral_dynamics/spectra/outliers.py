@@ -23,7 +23,7 @@ import numpy as np
 import scipy.linalg
 
 from .. import arguments
-from ..dynamics.order import OrderParameters
+from ..dynamics.order import OrderParameters, share
 from ..errors import ConvergenceError
 
 
@@ -115,9 +115,9 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
 
     `order`: correlations, responses and spike weights over a record of K vectors (see OrderParameters).
     `cutoff`: of C_h and C_g the eigenvectors above this fraction of the largest eigenvalue are kept, those less than
-    four times above it in part (see `_kept`); by default `order.cutoff`. 1e-8 to 1e-10 for exact order parameters,
-    1e-3 to 1e-4 for sampled ones. `tolerance`: an
-    eigenvalue counts as real when its imaginary part is below this fraction of its modulus. `order.independent()`
+    a quarter above it in part (see `dynamics.order.share`); by default `order.cutoff`. 1e-8 to 1e-10 for exact order
+    parameters, 1e-3 to 1e-4 for sampled ones. `tolerance`: an eigenvalue counts as real when its imaginary part is
+    below this fraction of its modulus. `order.independent()`
     gives the classical result. Standard errors are those of the jackknife over `order.replicas`.
     Raises ValueError for anything but OrderParameters, or a cut-off outside (0, 1).
     """
@@ -269,7 +269,7 @@ def from_recording(
     of `initial`. A recording may also have `decay`, the factor left of Wbar(0) (default 1). `independent`: treat the
     spikes as if they knew nothing of Wbar(0) (classical result, for comparison). `cutoff`: directions below this
     fraction of the largest singular value of the recorded columns are dropped, so are zero columns; those less than
-    four times above it count in part.
+    a quarter above it count in part.
     Returns `Outliers`, alignments with the recorded columns. Raises ValueError for missing, misshapen, non-finite
     or empty records, for records that are zero, and for directions that leave no block untouched.
     """
@@ -427,12 +427,8 @@ def _rows(rows, width):
 
 
 def _kept(sizes, cutoff):
-    """The share of each direction that is kept: 0 up to the cut-off, times the largest, and 1 from four times it on.
-
-    In between it is smooth, so that no answer hangs on the side of the cut-off on which rounding puts a direction.
-    """
-    above = np.clip((sizes / (cutoff * max(np.max(sizes), np.finfo(float).tiny)) - 1) / 3, 0, 1)
-    return above**2 * (3 - 2 * above)
+    """The share that is kept of each direction, by its size over that of the largest."""
+    return share(sizes / (cutoff * max(np.max(sizes), np.finfo(float).tiny)))
 
 
 def _cosines(overlaps, squares, cutoff):
