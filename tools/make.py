@@ -17,7 +17,9 @@ Runs on any Python from 3.11 on, which is the one that `.venv` is made with. Sta
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH leaves it out
 import checkout
 import environment
 
