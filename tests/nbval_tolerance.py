@@ -2,12 +2,15 @@
 
 Two stored outputs are equal when their words are equal and their numbers differ by less than a relative 1e-6, as they
 do between processors. The measured error in a line of the ledger is not compared: the check has asserted it.
+Pictures are not compared either, but a cell that has a figure in its metadata must have made one.
 """
 
 import math
 import re
 
 from nbval.plugin import IPyNbCell
+
+import chapters
 
 RTOL, ATOL = 1e-6, 1e-12
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
@@ -44,3 +47,14 @@ def _tolerant(cell, text):
 
 
 IPyNbCell.sanitize = _tolerant
+
+_run = IPyNbCell.runtest
+
+
+def _run_and_look(cell) -> None:
+    _run(cell)
+    if chapters.lacks_its_picture(cell.cell, cell.test_outputs):
+        cell.raise_cell_error("The cell has a figure in its metadata and made no picture", "")
+
+
+IPyNbCell.runtest = _run_and_look

@@ -6,74 +6,106 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import downloads
+import environment
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("_config.yml", "_toc.yml", "_static", "references.bib", "chapters", "experiments", "tools", "vendor")
+import chapters
+
+ROOT = environment.ROOT
+SOURCES = (
+    "_config.yml",
+    "_toc.yml",
+    "_static",
+    "references.bib",
+    "chapters/movies",
+    "experiments",
+    "tools",
+    "vendor",
+)
 LAST = "ledger"  # it reads what the other chapters have printed
 
 
-def stage(target: Path) -> Path:
-    """A fresh copy of all that a build reads."""
+def stage(target: Path, root: Path = ROOT) -> Path:
+    """A fresh copy of all that a build reads: of the folder of chapters, the pages that `_toc.yml` names."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name in SOURCES:
-        source = ROOT / name
+    passed_over = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".store")
+    for source in (*(root / name for name in SOURCES), *chapters.pages(root)):
+        copy = target / source.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(
-                source, target / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".store")
-            )
+            shutil.copytree(source, copy, ignore=passed_over)
         elif source.exists():
-            shutil.copy(source, target / name)
+            shutil.copy(source, copy)
     return target
 
 
 def execute_chapter(path: Path) -> float:
-    """Run one notebook from top to bottom and store its outputs; seconds taken."""
+    """Run one notebook from top to bottom and store its outputs; seconds taken.
+
+    Raises ValueError when a cell ends in an error or lacks its picture; then nothing is stored.
+    """
     started = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False)
     client.resources = {"metadata": {"path": str(path.parent)}}
     client.extra_arguments = ["--log-level=ERROR"]
     client.execute()
+    if flaws := chapters.flaws(notebook, path.stem):
+        raise ValueError("\n".join(flaws))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, path)
     return time.perf_counter() - started
 
 
-def execute(chapters: list[Path]) -> None:
+def execute(paths: list[Path]) -> None:
     """Run chapters side by side, with a line for each as it ends."""
-    first = [path for path in chapters if path.stem != LAST]
-    workers = min(4, os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers) as pool:
-        running = {pool.submit(execute_chapter, path): path for path in first}
-        for number, future in enumerate(as_completed(running), start=1):
-            report(running[future], future.result, f"{number}/{len(chapters)}")
-    for path in (path for path in chapters if path.stem == LAST):
-        report(path, lambda path=path: execute_chapter(path), f"{len(chapters)}/{len(chapters)}")
+    first = [path for path in paths if path.stem != LAST]
+    last = [path for path in paths if path.stem == LAST]
+    done = 0
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), initializer=environment.enter) as pool:
+        for group in (first, last):
+            running = {pool.submit(execute_chapter, path): path for path in group}
+            for future in as_completed(running):
+                done += 1
+                report(running[future], future.result, f"{done}/{len(paths)}")
+
+
+def execute_in_place(words: list[str], root: Path = ROOT) -> None:
+    """Run chapters in a copy, where nothing stray lies about, and store them when all have ended well."""
+    paths = [path.relative_to(root) for path in chapters.named(words, root)]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = stage(Path(folder) / "book", root)
+        execute([copy / path for path in paths])
+        for path in paths:
+            shutil.copy(copy / path, root / path)
+        if (copy / "chapters" / "movies").is_dir():
+            shutil.copytree(copy / "chapters" / "movies", root / "chapters" / "movies", dirs_exist_ok=True)
 
 
 def report(path: Path, seconds, place: str) -> None:
     try:
         print(f"  {place}  {path.stem:<28} {seconds():5.1f} s", flush=True)
-    except CellExecutionError as problem:
+    except (CellExecutionError, ValueError) as problem:
         sys.exit(f"  {place}  {path.stem} FAILED\n{problem}")
 
 
 def build(source: Path, output: Path) -> Path:
     """Sphinx, warnings as errors; the path of the first page."""
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [str(jupyter_book), "build", "-W", "-n", "--keep-going", "--quiet"]
+    start = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "build", "-W", "-n", "--keep-going", "--quiet"]
     command += ["--path-output", str(output), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    inside = environment.child(sys.executable)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=inside)
     first_page = output / "_build" / "html" / "index.html"
     if result.returncode or not first_page.exists():
         sys.exit("The build failed\n" + result.stdout[-6000:] + result.stderr[-6000:])
@@ -88,13 +120,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT)
     options = parser.parse_args()
     if options.in_place is not None:
-        names = options.in_place or [path.stem for path in sorted((ROOT / "chapters").glob("*.ipynb"))]
-        execute([ROOT / "chapters" / f"{name}.ipynb" for name in names])
+        execute_in_place(options.in_place)
         return
     source = stage(options.output / "_build" / "source")
     if options.execute:
         print("Executing the chapters", flush=True)
-        execute(sorted((source / "chapters").glob("*.ipynb")))
+        execute(chapters.notebooks(source))
     print("Building the pages", flush=True)
     print(f"Open {build(source, options.output).as_uri()}")
 

@@ -67,7 +67,7 @@ class Movie:
 
     Writes `movies/NAME.html` beside the running notebook: a picture, a play button and a slider, with every
     frame inside, so that nothing is fetched. `labels` names the frames; `alt` says in words what moves;
-    `interval` is in milliseconds. Shown as the last expression of a cell.
+    `interval` is in milliseconds. Shown as the last expression of a cell. OSError when the folder is read-only.
     """
 
     def __init__(self, name: str, figure, draw, frames, *, labels, alt: str, interval: int = 150):
@@ -83,10 +83,8 @@ class Movie:
         plt.close(figure)
         self.name, self.alt = name, alt
         page = string.Template((Path(__file__).parent / "player.html").read_text(encoding="utf-8"))
-        path = Path("movies") / f"{name}.html"
-        path.parent.mkdir(exist_ok=True)
         content = {"frames": json.dumps(pictures), "labels": json.dumps(list(labels)), "interval": interval}
-        path.write_text(page.substitute(content, alt=html.escape(alt), last=len(pictures) - 1), encoding="utf-8")
+        _write(name, page.substitute(content, alt=html.escape(alt), last=len(pictures) - 1))
         width, height = figure.get_size_inches() * figure.dpi
         self.shape = round(width), round(height)
 
@@ -101,6 +99,16 @@ class Movie:
 
     def __repr__(self) -> str:
         return f"Movie: {self.alt}"
+
+
+def _write(name: str, page: str) -> None:
+    folder = Path("movies")
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+    except OSError as problem:
+        where = f"{folder.absolute()} ({problem.strerror})"
+        raise OSError(f"the movie {name!r} cannot be written into {where}: run in a folder of your own") from problem
 
 
 def _picture(figure) -> str:

@@ -1,0 +1,5 @@
+"""Settings of every kernel that runs a chapter, instead of those of the reader's IPython profile."""
+
+c = get_config()  # noqa: F821
+
+c.HistoryManager.hist_file = ":memory:"  # chapters run side by side

@@ -1,0 +1,168 @@
+"""What rounding must not choose: tests and chapters on the arithmetic of other processors, and with more threads.
+
+OpenBLAS, which numpy and scipy bring along, has a kernel for every family of processors; each adds in another order.
+Every row of the table that this prints is a run in processes of its own, compared with the same stored results.
+
+    python tools/make.py kernels                           solvers, networks and the chapters that sample
+    python tools/make.py kernels --kernels own Prescott --threads 1 2 --whole      all of `make test`
+    python tools/make.py kernels --tests test_mlp --chapters kernels bulk
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import environment
+from rerun import rerun
+
+import chapters
+
+ROOT = environment.ROOT
+KERNELS = {  # what a processor must have to run each
+    "own": (),
+    "Prescott": ("SSE3",),
+    "Nehalem": ("SSE42",),
+    "Sandybridge": ("AVX",),
+    "Haswell": ("AVX2", "FMA3"),
+    "Zen": ("AVX2", "FMA3"),
+    "SkylakeX": ("AVX512_SKX",),
+}
+ALIASES = {"Prescott": "Katmai", "Zen": "Haswell"}  # the names that OpenBLAS reports for these
+CI = [("Nehalem", 1), ("Haswell", 1), ("own", 2)]
+TESTS = [
+    "test_mlp",
+    "test_networks",
+    "test_deep_linear",
+    "test_least_squares",
+    "test_classifiers",
+    "test_many_outputs",
+]
+TESTS += ["test_outliers", "test_sharpness", "test_own_rates"]
+SAMPLES = re.compile(r"\b(mlp\.solve|networks\.\w+|default_rng|sweeps\.\w+)\(")
+
+PROBE = """
+import json, numpy, scipy.linalg, threadpoolctl
+from numpy._core._multiarray_umath import __cpu_features__ as features
+libraries = [i for i in threadpoolctl.threadpool_info() if i["internal_api"] == "openblas"]
+print(json.dumps({"features": [k for k, v in features.items() if v],
+                  "taken": [i.get("architecture") for i in libraries],
+                  "threads": [i["num_threads"] for i in libraries]}))
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: `what` was run on which kernel, and how it went."""
+
+    kernel: str
+    threads: int
+    what: str
+    passed: int
+    failed: int
+    seconds: float
+
+    def __str__(self) -> str:
+        verdict = f"{self.passed:>7} {self.failed:>7} {self.seconds:>8.0f}"
+        return f"{self.kernel:<12} {self.threads:>7}  {self.what:<9} {verdict}"
+
+
+HEAD = f"{'kernel':<12} {'threads':>7}  {'what':<9} {'passed':>7} {'failed':>7} {'seconds':>8}"
+
+
+def variables(kernel: str, threads: int) -> dict[str, str]:
+    """What makes a process compute on this kernel, with so many threads."""
+    chosen = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    return chosen if kernel == "own" else {**chosen, "OPENBLAS_CORETYPE": kernel}
+
+
+def probe(kernel: str = "own", threads: int = 1) -> dict:
+    """What OpenBLAS makes of it, asked in a process of its own: the kernels and threads really taken."""
+    inside = {**environment.child(sys.executable), **variables(kernel, threads)}
+    answer = subprocess.run([sys.executable, "-c", PROBE], env=inside, check=True, capture_output=True, text=True)
+    return json.loads(answer.stdout)
+
+
+def lacking(kernel: str, threads: int, features: list[str]) -> str:
+    """Why a kernel cannot be run on this machine; empty when it can."""
+    missing = [feature for feature in KERNELS[kernel] if feature not in features]
+    if missing:  # not asked of OpenBLAS, which would try, and die of an illegal instruction
+        return f"the processor has no {' and no '.join(missing)}"
+    found = probe(kernel, threads)
+    if kernel != "own" and set(found["taken"]) != {ALIASES.get(kernel, kernel)}:
+        return f"OpenBLAS took {', '.join(map(str, found['taken'])) or 'no kernel'} instead"
+    if set(found["threads"]) != {threads}:
+        return f"OpenBLAS runs {found['threads']} threads"
+    return ""
+
+
+def samplers() -> list[str]:
+    """The chapters that draw random numbers or train networks; the others do exact arithmetic."""
+    return [path.stem for path in chapters.notebooks() if SAMPLES.search(chapters.code(path))]
+
+
+def counted(text: str) -> tuple[int, int]:
+    """Passed and failed (errors included) in what pytest printed, over all its summaries."""
+    passed = sum(map(int, re.findall(r"(\d+) passed", text)))
+    return passed, sum(map(int, re.findall(r"(\d+) (?:failed|error)", text)))
+
+
+def run(kernel: str, threads: int, what: str, options: argparse.Namespace) -> Row:
+    """Run the unit tests, the chapters or all of `make test`; the output is shown when something failed."""
+    os.environ.update(variables(kernel, threads))
+    if kernel == "own":
+        os.environ.pop("OPENBLAS_CORETYPE", None)
+    started = time.perf_counter()
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    if what == "chapters":
+        result = rerun(options.chapters, options=["-rf"], **piped)
+    else:
+        inside = environment.child(sys.executable, backend="agg")
+        tests = [f"tests/{name.removesuffix('.py')}.py" for name in options.tests]
+        tests = ["-m", "pytest", *tests, "-n", "auto", "--maxprocesses", "4", "-q", "-rf"]
+        command = ["tools/suite.py", "--to-the-end"] if what == "make test" else tests
+        result = subprocess.run([sys.executable, *command], cwd=ROOT, env=inside, **piped)
+    passed, failed = counted(result.stdout)
+    if result.returncode:
+        print(f"\n{kernel}, {threads} threads, {what}:\n{result.stdout[-20000:]}", flush=True)
+        failed = max(failed, 1)
+    return Row(kernel, threads, what, passed, failed, time.perf_counter() - started)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernels", nargs="+", choices=KERNELS, help="default: what CI runs")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], help="with each of the kernels")
+    parser.add_argument("--tests", nargs="*", default=TESTS, help="files of tests/")
+    parser.add_argument("--chapters", nargs="*", default=None, help="default: those that sample")
+    parser.add_argument("--whole", action="store_true", help="all of `make test` instead")
+    chosen = parser.parse_args()
+    chosen.runs = [(k, n) for k in chosen.kernels for n in chosen.threads] if chosen.kernels else CI
+    chosen.chapters = samplers() if chosen.chapters is None else chosen.chapters
+    chosen.whats = [w for w, asked in (("tests", chosen.tests), ("chapters", chosen.chapters)) if asked]
+    chosen.whats = ["make test"] if chosen.whole else chosen.whats
+    return chosen
+
+
+def main() -> int:
+    chosen = options()
+    features = probe()["features"]
+    rows, skipped = [], []
+    for kernel, threads in chosen.runs:
+        reason = lacking(kernel, threads, features)
+        if reason:
+            skipped.append(f"{kernel:<12} {threads:>7}  skipped: {reason}")
+            continue
+        for what in chosen.whats:
+            rows.append(run(kernel, threads, what, chosen))
+            print(rows[-1], flush=True)
+    print("\n".join(["", HEAD, *map(str, rows), *skipped]))
+    return int(any(row.failed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
