@@ -1,6 +1,8 @@
 """The ledger: a check that cannot fail is no check, and a line that was not printed does not count."""
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -56,6 +58,17 @@ def test_the_ledger_reads_back_what_the_checks_printed(tmp_path, capsys):
     first, second = checks.ledger(notebook(tmp_path, "", "other text\n" + printed))
     assert first == checks.Check("eq-a", "symbolic", 0.0, 0.0)
     assert second == checks.Check("eq-b", "simulation", 3e-4, 1e-3, "Monte Carlo | 20 matrices")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8"])
+def test_a_check_that_passed_raises_nothing_on_any_terminal(monkeypatch, encoding):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    checks.check("eq-a", "limit", 0.0, 1e-3, "γ × 1/N — rounding")
+    terminal.flush()
+    printed = terminal.buffer.getvalue().decode(encoding)
+    assert "eq-a | limit | 0 <= 1.0e-03" in printed
+    assert ("✓" in printed) == (encoding == "utf-8")
 
 
 def test_numbered_equations_are_found_in_both_spellings(tmp_path):

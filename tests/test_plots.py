@@ -50,6 +50,14 @@ def test_the_same_movie_is_the_same_file(movie, tmp_path):
     assert (tmp_path / "movies" / "rise.html").read_bytes() == first
 
 
+def test_a_movie_in_a_closed_folder_names_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "movies").touch()  # closed to everybody, the superuser too
+    monkeypatch.chdir(tmp_path)
+    where = re.escape(str(tmp_path / "movies"))
+    with pytest.raises(OSError, match=f"the movie 'still' cannot be written into {where}"):
+        plots.Movie("still", plt.figure(), lambda frame: None, [0], labels=[0], alt="Nothing.")
+
+
 @pytest.mark.parametrize("layout", [None, "none", "constrained"])
 def test_the_axes_of_a_movie_stand_still(tmp_path, monkeypatch, layout):
     monkeypatch.chdir(tmp_path)

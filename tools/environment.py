@@ -20,6 +20,7 @@ PROFILE = Path(__file__).resolve().parent / "ipython"
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # They change no result.
 HARMLESS = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"}
+HARMLESS |= {"PYTEST_XDIST_AUTO_NUM_WORKERS"}
 OUTSIDE = ("PYTHON", "PYTEST_", "IPYTHON", "JUPYTER", "MPL", "MATPLOTLIB", "NBVAL", "RUFF_", "SPHINX")
 # Where packages come from and how they are fetched is the reader's business; where they go to is ours.
 PIP_SOURCES = {"INDEX_URL", "EXTRA_INDEX_URL", "NO_INDEX", "FIND_LINKS", "CONFIG_FILE", "PROXY", "TRUSTED_HOST"}
