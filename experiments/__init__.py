@@ -1,7 +1,7 @@
-"""What takes minutes of training: scripts, seeds, stored tables. Installed with the library, as `spectral_experiments`.
+"""What takes minutes of training: scripts, seeds, stored tables. Installed as `spectral_experiments`.
 
-`spectral_experiments.table("wide")` reads what `experiments/wide.py` has stored; `from spectral_experiments import wide`
-is the script itself, with its settings and the functions that made the table.
+`spectral_experiments.table("wide")` reads what `experiments/wide.py` has stored. The script itself, with its settings
+and the functions that made the table: `from spectral_experiments import wide`.
 """
 
 from pathlib import Path

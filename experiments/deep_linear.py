@@ -19,19 +19,18 @@ start, less their exact expectations: they explain a good part of the scatter (`
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
-from trained import DEEP_LINEAR
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store"
 STEPS, RECORDED, LAYERS = 40, np.array([30, 40]), 4
 WIDE, SQUARE, NARROW = (250, 500, 1000), (500, 1000, 2000), (800, 1600, 3200)
 ROUND = (48, 24, 24)  # networks added in each round at the smallest, the middle and the largest size
 ROUNDS = 12  # at most
+ACCURACY = 1e-4  # of the sparse solver
 LINE = 1.03  # what stands less than 3 % above the edge has corrections of N^(-2/3), not of 1/N
 # Standard errors at which seeds are no longer added, of losses and singular values (relative) and of cosines.
 ERRORS = {"losses": 0.0065, "values": 0.002, "cosines": 0.008}
@@ -69,25 +68,20 @@ SETTINGS = {
 NAMES = list(SETTINGS)
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    return sweeps.fingerprint(*DEEP_LINEAR, SETTINGS, STEPS, RECORDED, case, _controls, _top)
-
-
-def case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
-    """Everything that is stored of one network; `made_by` only tells results of older code from newer ones."""
+def case(name: str, size: int, seed: int, recorded=RECORDED) -> dict[str, np.ndarray]:
+    """Everything that is stored of one network, trained up to the last of the `recorded` steps."""
     problem = problems.DeepLinear(**SETTINGS[name][1])
     rng = np.random.default_rng([NAMES.index(name), size, seed])
-    network = networks.train(problem, size=size, steps=STEPS, rng=rng, record=RECORDED)
-    values, cosines = np.zeros((len(RECORDED), LAYERS)), np.zeros((2, len(RECORDED), LAYERS, 3))
-    for row, step in enumerate(RECORDED):
+    network = networks.train(problem, size=size, steps=max(recorded), rng=rng, record=recorded)
+    values, cosines = np.zeros((len(recorded), LAYERS)), np.zeros((2, len(recorded), LAYERS, 3))
+    for row, step in enumerate(recorded):
         for layer in range(problem.depth):
             values[row, layer], cosines[:, row, layer] = _top(network, layer, step)
     found = {"test_loss": network.test_loss, "train_loss": network.train_loss, "values": values}
-    return found | {"right": cosines[0], "left": cosines[1], "controls": _controls(problem, network, size)}
+    return found | {"right": cosines[0], "left": cosines[1], "controls": controls(problem, network, size)}
 
 
-def _controls(problem, network, size: int) -> np.ndarray:
+def controls(problem, network, size: int) -> np.ndarray:
     """(8,): averages at the start, less their exact expectations at this size, in the order of the docstring.
 
     The initial function beta is a product of independent Gaussian matrices, and the samples are Gaussian: second
@@ -114,7 +108,7 @@ def _top(network, layer: int, step: int) -> tuple[float, np.ndarray]:
     """The top singular value of Wbar^layer, and cosines (2, 3) of its vectors with features and gradients."""
     features, gradients = network.features(layer, step), network.gradients(layer, step)
     start = features[:, -1] if len(features) <= len(gradients) else gradients[:, -1]  # svds asks for the shorter side
-    left, value, right = svds(network.weights(layer, step), k=1, v0=start, tol=1e-4)
+    left, value, right = svds(network.weights(layer, step), k=1, v0=start, tol=ACCURACY)
     cosines = [
         vector @ columns / np.linalg.norm(columns, axis=0)
         for vector, columns in ((right[0], features), (left[:, 0], gradients))
@@ -126,8 +120,8 @@ def _top(network, layer: int, step: int) -> tuple[float, np.ndarray]:
 def uncertain(name: str, sizes: np.ndarray, results: list[dict]) -> dict[str, float]:
     """The largest standard error of the limit of infinite size, over everything that is clearly an outlier."""
     runs = {key: np.array([result[key] for result in results]) for key in results[0]}
-    controls = runs.pop("controls")
-    limits = {key: sweeps.extrapolate(sizes, value, controls=controls) for key, value in runs.items()}
+    given = runs.pop("controls")
+    limits = {key: sweeps.extrapolate(sizes, value, controls=given) for key, value in runs.items()}
     losses = [limits[key].standard_error / limits[key].limit for key in ("test_loss", "train_loss")]
     values, out = limits["values"], limits["values"].limit > LINE * edges(name)
     cosines = [limits[key].standard_error[out] for key in ("right", "left")]
@@ -143,44 +137,57 @@ def edges(name: str) -> np.ndarray:
     return problem.weight_std * np.outer(decay, factors + [np.inf] * (LAYERS - problem.depth))
 
 
-def cases(name: str, rounds: int, made_by: str) -> list[dict]:
+def cases(name: str, rounds: int) -> list[dict]:
     """The networks of the first `rounds` rounds of one setting."""
     counts = zip(SETTINGS[name][0], ROUND, strict=True)
     seeds = [(size, seed) for size, count in counts for seed in range(count * rounds)]
-    return [{"name": name, "size": size, "seed": seed, "made_by": made_by} for size, seed in seeds]
+    return [{"name": name, "size": size, "seed": seed} for size, seed in seeds]
+
+
+def again(name: str, table: dict) -> tuple[dict, dict]:
+    """The first network of the smallest size of a setting: made once more, and as it is stored."""
+    size = min(SETTINGS[name][0])
+    rows = (table["setting"] == NAMES.index(name)) & (table["size"] == size) & (table["seed"] == 0)
+    now, row = case(name, size, 0), np.flatnonzero(rows)[0]
+    return now, {key: table[key][row] for key in now}
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(SETTINGS=SETTINGS, STEPS=STEPS, RECORDED=RECORDED, LAYERS=LAYERS, ACCURACY=ACCURACY),
+    witnesses={name: partial(case, name, 16, 1, recorded=(4, 8)) for name in NAMES},
+    rows={name: partial(again, name) for name in NAMES},
+)
 
 
 def main(workers: int) -> None:
     """Adds rounds where they are needed, all settings in turn, and writes the table after each."""
-    made_by, results = fingerprint(), {}
-    done = set()
+    results, done = {}, set()
     for rounds in range(1, ROUNDS + 1):
         for name in NAMES:
             if name in done:
                 continue
-            chosen = cases(name, rounds, made_by)
-            results[name] = (chosen, sweeps.run(case, chosen, store=STORE, workers=workers))
+            chosen = cases(name, rounds)
+            results[name] = (chosen, sweeps.run(case, chosen, store=TABLE.store, workers=workers))
             errors = uncertain(name, np.array([one["size"] for one in chosen]), results[name][1])
             if all(errors[key] <= ERRORS[key] for key in ERRORS):
                 done.add(name)
             shown = ", ".join(f"{key} {value:.2%}" for key, value in errors.items())
             print(f"round {rounds}, {name}: standard errors {shown}{'; enough' * (name in done)}", flush=True)
-            write(results, made_by)
+            write(results)
 
 
-def write(results: dict, made_by: str) -> None:
+def write(results: dict) -> None:
     """The table of everything so far."""
     rows = [(one, result) for name in results for one, result in zip(*results[name], strict=True)]
     table = {key: np.array([result[key] for _, result in rows], dtype=np.float32) for key in rows[0][1]}
-    np.savez_compressed(
-        STORED,
+    TABLE.write(
         setting=[NAMES.index(one["name"]) for one, _ in rows],
         size=[one["size"] for one, _ in rows],
         seed=[one["seed"] for one, _ in rows],
         names=NAMES,
         parameters=[json.dumps(parameters) for _, parameters in SETTINGS.values()],
         steps=RECORDED,
-        fingerprint=made_by,
         **table,
     )
 

@@ -24,19 +24,18 @@ Fork: one network of size FORK_SIZE trained at each of `fork_rates`, `fork` (rat
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from escape import dimension
 from scipy import linalg
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.errors import ConvergenceError, DivergenceError
-from trained import DEEP_LINEAR
+from spectral_experiments.escape import dimension
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "edge"
 STEPS, FLOOR = 80, 1e-12
 START, TOLERANCE = 0.92, 2e-3  # of the search for an edge: its beginning in first rates, its end in eta lambda
+LANCZOS = 60, 1e-4  # iterations at most, and the residual at which it stops
 BASE = {"depth": 2, "data_ratio": 4.0, "output_scale": 3.0, "weight_std": 0.5}
 
 SETTINGS = {  # what differs from BASE, and the first rate that is tried
@@ -60,44 +59,15 @@ DIVERGENCE_FACTORS, DIVERGENCE_ROUND = np.linspace(1.2, 3.0, 19), {100: 40, 200:
 FORK_FACTORS, FORK_SIZE, FORK_LAST = np.linspace(0.8, 2.3, 91), 400, 16
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    replayed = [
-        networks.DeepLinearRun.inputs,
-        networks.DeepLinearRun._replayed,
-        networks._tangent_rates,
-        networks.RUNAWAY,
-    ]
-    measured = [dimension, train, modes, lanczos, controls, problem_of, edge_case, stable_rate, rises]
-    chosen = [
-        STEPS,
-        FLOOR,
-        START,
-        TOLERANCE,
-        BASE,
-        SETTINGS,
-        ROUND,
-        GROWTH_RATE,
-        GROWTH_ROUND,
-        GROWTH,
-        BEYOND,
-        BEYOND_ROUND,
-    ]
-    chosen += [DIVERGENCE_FACTORS, DIVERGENCE_ROUND, FORK_FACTORS, FORK_SIZE, FORK_LAST]
-    return sweeps.fingerprint(
-        *DEEP_LINEAR, *replayed, *measured, growth_case, beyond_case, divergence_case, fork_case, *chosen
-    )
-
-
 def problem_of(changed: dict, rate: float) -> problems.DeepLinear:
     """The base setting with some things changed, at a rate."""
     return problems.DeepLinear(**BASE | changed, learning_rate=float(rate))
 
 
-def train(problem, size: int, seed, fields: bool = True) -> networks.DeepLinearRun:
+def train(problem, size: int, seed, fields: bool = True, steps: int = STEPS) -> networks.DeepLinearRun:
     """One network; the same seed is the same weights, target and data at every rate."""
     rng, width_ratio = np.random.default_rng(seed), problem.width_ratio
-    options = {"steps": STEPS, "record": (0,), "record_fields": fields}
+    options = {"steps": steps, "record": (0,), "record_fields": fields}
     return networks.train(problem, size=dimension(size, width_ratio), rng=rng, **options)
 
 
@@ -130,7 +100,7 @@ def modes(run, steps=None) -> np.ndarray:
     return lanczos(product, R @ h[0][:, steps])
 
 
-def lanczos(product, columns, iterations: int = 60, tolerance: float = 1e-4) -> np.ndarray:
+def lanczos(product, columns, iterations: int = LANCZOS[0], tolerance: float = LANCZOS[1]) -> np.ndarray:
     """The largest eigenvalue of each of many symmetric operators that act on a column each.
 
     It stops when no residual is above `tolerance` times its eigenvalue, whose own relative error is then of the order
@@ -173,24 +143,24 @@ def controls(run) -> np.ndarray:
     return np.array(found + [0.0] * (3 - depth))
 
 
-def rises(changed: dict, rate: float, size: int, seed) -> float:
+def rises(changed: dict, rate: float, size: int, seed, steps: int = STEPS) -> float:
     """The largest ratio of the train losses of two successive steps, the second above FLOOR times the start."""
     try:
-        loss = train(problem_of(changed, rate), size, seed, fields=False).train_loss
+        loss = train(problem_of(changed, rate), size, seed, fields=False, steps=steps).train_loss
     except DivergenceError:
         return np.inf
     return float(np.max((loss[1:] / loss[:-1])[loss[1:] > FLOOR * loss[0]]))
 
 
-def edge_case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
-    """One network's own edge. `made_by` is there so that the store forgets what is stale."""
+def edge_case(name: str, size: int, seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """One network's own edge, in `steps` steps."""
     (changed, first), rng = SETTINGS[name], [NAMES.index(name), size, seed]
 
     def train_at(rate):
-        return train(problem_of(changed, rate), size, rng)
+        return train(problem_of(changed, rate), size, rng, steps=steps)
 
-    edge, reached = stable_rate(lambda rate: modes(train_at(rate), np.arange(1, STEPS)).max(), START * first)
-    highest, theory = ([rises(changed, k * rate, size, rng) for k in (0.9, 1.1)] for rate in (edge, first))
+    edge, reached = stable_rate(lambda rate: modes(train_at(rate), np.arange(1, steps)).max(), START * first)
+    highest, theory = ([rises(changed, k * rate, size, rng, steps) for k in (0.9, 1.1)] for rate in (edge, first))
     found = {"edge": edge, "reached": reached, "highest": highest, "highest_theory": theory}
     return {key: np.array(value) for key, value in found.items()} | {"controls": controls(train_at(first / 2))}
 
@@ -220,67 +190,125 @@ def stable_rate(peak, rate: float) -> tuple[float, float]:
     raise ConvergenceError("the edge was not found in ten trainings", rate)
 
 
-def growth_case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
-    """lambda(t), t < STEPS, of one network at a rate below its edge."""
-    run = train(problem_of(GROWTH[name], GROWTH_RATE), size, [100 + list(GROWTH).index(name), size, seed])
+def growth_case(name: str, size: int, seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """lambda(t), t < steps, of one network at a rate below its edge."""
+    run = train(
+        problem_of(GROWTH[name], GROWTH_RATE), size, [100 + list(GROWTH).index(name), size, seed], steps=steps
+    )
     return {"growth": modes(run), "growth_controls": controls(run)}
 
 
-def beyond_case(size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
-    """lambda(t), t < STEPS, and the train loss of one network at each of the rates BEYOND."""
-    runs = [train(problem_of({}, rate), size, [200, size, seed]) for rate in BEYOND]
+def beyond_case(size: int, seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """lambda(t), t < steps, and the train loss of one network at each of the rates BEYOND."""
+    runs = [train(problem_of({}, rate), size, [200, size, seed], steps=steps) for rate in BEYOND]
     losses, tops = [run.train_loss for run in runs], [modes(run) for run in runs]
     return {"beyond": np.array(tops), "beyond_loss": np.array(losses), "beyond_controls": controls(runs[0])}
 
 
-def divergence_case(size: int, seed: int, made_by: str) -> np.ndarray:
+def divergence_case(size: int, seed: int, steps: int = STEPS, factors=DIVERGENCE_FACTORS) -> np.ndarray:
     """At each factor, the step at which one network diverged, or -1."""
-    steps = []
-    for factor in DIVERGENCE_FACTORS:
+    found = []
+    for factor in factors:
+        problem = problem_of({}, factor * SETTINGS["base"][1])
         try:
-            train(problem_of({}, factor * SETTINGS["base"][1]), size, [300, size, seed], fields=False)
-            steps.append(-1)
+            train(problem, size, [300, size, seed], fields=False, steps=steps)
+            found.append(-1)
         except DivergenceError as failure:
-            steps.append(failure.step)
-    return np.array(steps)
+            found.append(failure.step)
+    return np.array(found)
 
 
-def fork_case(factor: float, made_by: str) -> np.ndarray:
+def fork_case(factor: float, size: int = FORK_SIZE, steps: int = STEPS, last: int = FORK_LAST) -> np.ndarray:
     """The last lambdas of the one network; nan where it diverged."""
     try:
-        run = train(problem_of({}, factor * SETTINGS["base"][1]), FORK_SIZE, 400)
+        run = train(problem_of({}, factor * SETTINGS["base"][1]), size, 400, steps=steps)
     except DivergenceError:
-        return np.full(FORK_LAST, np.nan)
-    return modes(run, np.arange(STEPS - FORK_LAST, STEPS))
+        return np.full(last, np.nan)
+    return modes(run, np.arange(steps - last, steps))
 
 
-def rows(names, counts: dict, made_by: str) -> list[dict]:
+def rows(names, counts: dict) -> list[dict]:
     """Small sizes first, so that trouble shows early."""
     seeds = [(size, seed) for size, count in counts.items() for seed in range(count)]
-    return [{"name": n, "size": size, "seed": seed, "made_by": made_by} for size, seed in seeds for n in names]
+    return [{"name": n, "size": size, "seed": seed} for size, seed in seeds for n in names]
 
 
 def stacked(results: list[dict]) -> dict[str, np.ndarray]:
     return {key: np.array([result[key] for result in results]) for key in results[0]}
 
 
+def again(name: str, table: dict) -> tuple[dict, dict]:
+    """The first network of the smallest size of a setting: made once more, and as it is stored.
+
+    All of it is stable: rates below the edge, and one that exceeds it by a tenth, where the largest factor in a step
+    is that of the first rise.
+    """
+    size, number = min(ROUND), NAMES.index(name)
+    row = np.flatnonzero((table["setting"] == number) & (table["seed"] == 0))[0]  # small sizes first
+    now = edge_case(name, size, 0)
+    return now, {key: table[key][row] for key in now}
+
+
+def again_of_growth(name: str, table: dict) -> tuple[dict, dict]:
+    """Below the edge, where training forgets rounding: all steps."""
+    row = np.flatnonzero(table["growth_setting"] == list(GROWTH).index(name))[0]
+    now = growth_case(name, min(GROWTH_ROUND), 0)
+    return now, {key: table[key][row] for key in now}
+
+
+def again_of_beyond(table: dict) -> tuple[dict, dict]:
+    """Beyond the edge training is chaotic: the first steps, before it swings."""
+    now, early = beyond_case(min(BEYOND_ROUND), 0, steps=10), slice(0, 10)
+    stored = {key: table[key][0] for key in now}
+    return now, stored | {"beyond": stored["beyond"][:, early], "beyond_loss": stored["beyond_loss"][:, :11]}
+
+
+def again_of_divergence(table: dict) -> tuple[dict, dict]:
+    """Whether it diverges, where rounding does not decide it: well below and well above where it begins."""
+    calm = (DIVERGENCE_FACTORS < 1.5) | (DIVERGENCE_FACTORS > 2.7)
+    now = divergence_case(min(DIVERGENCE_ROUND), 0, factors=DIVERGENCE_FACTORS[calm])
+    return {"diverged": now >= 0}, {"diverged": table["divergence_step"][0, 0][calm] >= 0}
+
+
+def again_of_fork(table: dict) -> tuple[dict, dict]:
+    """The one network below its edge, where it ends at a fixed point."""
+    return {"fork": fork_case(FORK_FACTORS[0])}, {"fork": table["fork"][0]}
+
+
+TINY = dict(size=24, seed=2, steps=10)  # where every search for an edge ends
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(STEPS=STEPS, FLOOR=FLOOR, START=START, TOLERANCE=TOLERANCE, BASE=BASE, SETTINGS=SETTINGS)
+    | dict(ROUND=ROUND, GROWTH_RATE=GROWTH_RATE, GROWTH_ROUND=GROWTH_ROUND, GROWTH=GROWTH, BEYOND=BEYOND)
+    | dict(BEYOND_ROUND=BEYOND_ROUND, DIVERGENCE_FACTORS=DIVERGENCE_FACTORS, DIVERGENCE_ROUND=DIVERGENCE_ROUND)
+    | dict(FORK_FACTORS=FORK_FACTORS, FORK_SIZE=FORK_SIZE, FORK_LAST=FORK_LAST, LANCZOS=LANCZOS),
+    witnesses={name: partial(edge_case, name, **TINY) for name in NAMES}
+    | {f"growth, {name}": partial(growth_case, name, **TINY) for name in GROWTH}
+    | {"beyond": partial(beyond_case, **TINY)}
+    | {"divergence": partial(divergence_case, **TINY, factors=(1.0, 20.0, 50.0, 200.0))}
+    | {f"fork, {factor:.3f}": partial(fork_case, factor, size=12, steps=8, last=3) for factor in FORK_FACTORS},
+    rows={name: partial(again, name) for name in NAMES}
+    | {f"growth, {name}": partial(again_of_growth, name) for name in GROWTH}
+    | {"beyond": again_of_beyond, "divergence": again_of_divergence, "fork": again_of_fork},
+)
+
+
 def main() -> None:
     """Runs every case and writes the table."""
-    made_by = fingerprint()  # of the code as it is now, not as it is when the runs have ended
-    plain = [{k: v for k, v in row.items() if k != "name"} for row in rows(["base"], BEYOND_ROUND, made_by)]
-    beyond = stacked(sweeps.run(beyond_case, plain, store=STORE))
-    fork = sweeps.run(fork_case, [{"factor": f, "made_by": made_by} for f in FORK_FACTORS], store=STORE)
-    short = [{k: v for k, v in row.items() if k != "name"} for row in rows(["base"], DIVERGENCE_ROUND, made_by)]
-    diverged = np.array(sweeps.run(divergence_case, short, store=STORE))
+    store = TABLE.store
+    plain = [{k: v for k, v in row.items() if k != "name"} for row in rows(["base"], BEYOND_ROUND)]
+    beyond = stacked(sweeps.run(beyond_case, plain, store=store))
+    fork = sweeps.run(fork_case, [{"factor": factor} for factor in FORK_FACTORS], store=store)
+    short = [{k: v for k, v in row.items() if k != "name"} for row in rows(["base"], DIVERGENCE_ROUND)]
+    diverged = np.array(sweeps.run(divergence_case, short, store=store))
     print("beyond, fork, divergence: done", flush=True)
-    slow = rows(list(GROWTH), GROWTH_ROUND, made_by)
-    growth = stacked(sweeps.run(growth_case, slow, store=STORE))
+    slow = rows(list(GROWTH), GROWTH_ROUND)
+    growth = stacked(sweeps.run(growth_case, slow, store=store))
     print("growth: done", flush=True)
-    chosen = rows(NAMES, ROUND, made_by)
-    edges = stacked(sweeps.run(edge_case, chosen, store=STORE))
+    chosen = rows(NAMES, ROUND)
+    edges = stacked(sweeps.run(edge_case, chosen, store=store))
     ratios = [(BASE | changed).get("width_ratio", 1.0) for changed, _ in SETTINGS.values()]
-    np.savez_compressed(
-        STORED,
+    TABLE.write(
         names=NAMES,
         parameters=[json.dumps(BASE | changed) for changed, _ in SETTINGS.values()],
         first=[rate for _, rate in SETTINGS.values()],
@@ -298,7 +326,6 @@ def main() -> None:
         divergence_step=diverged.reshape(len(DIVERGENCE_ROUND), -1, len(DIVERGENCE_FACTORS)),
         fork_rates=FORK_FACTORS * SETTINGS["base"][1],
         fork=fork,
-        fingerprint=made_by,
         **{key: value.astype(np.float32) for key, value in (edges | growth | beyond).items()},
     )
 

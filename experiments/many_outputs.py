@@ -13,13 +13,12 @@ and trained: `spectra` (settings, 2, times, SHOWN), all N singular values of Wba
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "many_outputs"
 TIMES = np.array([0.1, 0.5, 2.0, 5.0])
 SHOWN, ACCURACY = 2000, 1e-4
 FROZEN = {250: 192, 500: 96, 1000: 24, 2000: 8}  # networks at each width
@@ -33,22 +32,16 @@ SETTINGS = {  # name: output ratio, width ratio, target scale, weight scale
 NAMES = list(SETTINGS)
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could: with the settings, or the flow."""
-    flow = [problems.FrozenReadout, networks.flow, networks.FlowRun, networks._frozen_flow, networks._flow]
-    return sweeps.fingerprint(*flow, TIMES, SHOWN, ACCURACY, SETTINGS, case)
-
-
-def case(name: str, size: int, seed: int, joint: bool, made_by: str) -> np.ndarray:
-    """Singular values (1 or 2, times, N) of Wbar and, if it is trained, of V; `made_by` tells what is stale."""
+def case(name: str, size: int, seed: int, joint: bool) -> np.ndarray:
+    """Singular values (1 or 2, times, N) of Wbar and, if it is trained, of V."""
     rng = np.random.default_rng([NAMES.index(name), size, seed])
     problem = problems.FrozenReadout(*SETTINGS[name])
     run = networks.flow(problem, size=size, times=TIMES, rng=rng, joint=joint, accuracy=ACCURACY)
     sides = (False, True) if joint else (False,)
-    return np.array([[run.singular_values(time, readout=side) for time in TIMES] for side in sides], dtype=np.float32)
+    return np.array([[run.singular_values(time, readout=side) for time in TIMES] for side in sides])
 
 
-def cases(made_by: str) -> list[dict]:
+def cases() -> list[dict]:
     """Every network of the table."""
     frozen = [
         {"name": name, "size": size, "seed": seed, "joint": False}
@@ -57,21 +50,38 @@ def cases(made_by: str) -> list[dict]:
         for seed in range(count * MORE.get(name, 1))
     ]
     joint = [{"name": name, "size": SHOWN, "seed": 0, "joint": True} for name in NAMES]
-    return [one | {"made_by": made_by} for one in frozen + joint]
+    return frozen + joint
+
+
+def again(name: str, table: dict) -> tuple[dict, dict]:
+    """The first network of the smallest width of a setting: made once more, and as it is stored."""
+    row = np.flatnonzero((table["setting"] == NAMES.index(name)) & (table["size"] == min(FROZEN)))[0]
+    values = case(name, min(FROZEN), int(table["seed"][row]), False)
+    return {"top": values[0, :, 0]}, {"top": table["top"][row]}
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(TIMES=TIMES, SHOWN=SHOWN, ACCURACY=ACCURACY, FROZEN=FROZEN, MORE=MORE, SETTINGS=SETTINGS),
+    witnesses={
+        f"{name}{', readout trained' * joint}": partial(case, name, 10, 1, joint)
+        for name in NAMES
+        for joint in (False, True)
+    },
+    rows={name: partial(again, name) for name in NAMES},
+)
 
 
 def main(workers: int) -> None:
     """Runs every case and writes the table."""
-    made_by = fingerprint()
-    chosen = cases(made_by)
-    found = sweeps.run(case, chosen, store=STORE, workers=workers)
+    chosen = cases()
+    found = [one.astype(np.float32) for one in sweeps.run(case, chosen, store=TABLE.store, workers=workers)]
     first = {
         (one["name"], one["joint"]): values
         for one, values in zip(chosen, found, strict=True)
         if one["size"] == SHOWN and one["seed"] == 0
     }
-    np.savez_compressed(
-        STORED,
+    TABLE.write(
         names=NAMES,
         parameters=[SETTINGS[name] for name in NAMES],
         times=TIMES,
@@ -82,7 +92,6 @@ def main(workers: int) -> None:
         top=[values[0, :, 0] for values in found],
         spectra=[[first[name, joint][0] for joint in (False, True)] for name in NAMES],
         readouts=[first[name, True][1] for name in NAMES],
-        fingerprint=made_by,
     )
 
 

@@ -21,17 +21,16 @@ over the last AVERAGED of TUNED steps at the width TUNED_AT against `rates`. `te
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy import linalg
-from spectral_dynamics import networks, problems, sweeps
+from spectral_dynamics import networks, sweeps
 from spectral_dynamics.spectra import laws, many_outputs, outliers
 from spectral_experiments import tasks
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "real_tasks"
 TASKS = {  # name: its maker, learning rate, outputs for width N at a fixed number and at a fixed ratio
     "odd or even": (tasks.odd_or_even, 0.0625, 1, None),
     "ten digits": (tasks.ten_digits, 0.0625, 10, None),
@@ -42,7 +41,7 @@ NAMES, LARGE = list(TASKS), ("next word", "which patch")
 WIDTHS, SEEDS, STEPS = (128, 256, 512, 1024), (0, 1, 2), 3000
 MARKS = np.array([0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1])  # of the training
 AVERAGED = 50
-RATES, TUNED, TUNED_AT, WITHIN = 2.0 ** np.arange(-4, 5), 1000, 128, 0.05
+RATES, TUNED, TUNED_AT, WITHIN = np.ldexp(1.0, np.arange(-4, 5)), 1000, 128, 0.05
 THRESHOLD = 0.1
 ROUNDS, KEPT = 1, 60  # of the Gram form
 PRECISION = np.float32  # of the training; spectra are taken in double precision
@@ -69,45 +68,39 @@ def outputs_of(name: str, width: int, fixed_ratio: bool) -> int:
     return scaled(width) if fixed_ratio else fixed
 
 
-def maker(name: str, outputs: int):
+def maker(name: str, outputs: int, **data):
     """The task as a function of the learning rate."""
     make = TASKS[name][0]
-    return (lambda rate: make(rate, outputs)) if name in LARGE else make
+    return (lambda rate: make(rate, outputs, **data)) if name in LARGE else make
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could."""
-    trained = [problems.Classifier, networks._train_classifier, networks._initial_classifier, networks._classified]
-    trained += [networks._backward, networks._cross_entropy, networks._leading_directions]
-    data = [tasks._rows, tasks._windows, tasks._patches, tasks._task]
-    data += [one.__wrapped__ for one in (tasks.digits, tasks.text, tasks.tokens, tasks.places)]
-    chosen = [tasks.BATCH, tasks.WINDOW, tasks.NETWORK, [(n, *TASKS[n][1:3]) for n in NAMES], STEPS, MARKS, AVERAGED]
-    chosen += [RATES, TUNED, TUNED_AT, ROUNDS, KEPT, np.dtype(PRECISION).name]
-    return sweeps.fingerprint(*trained, *data, *chosen, removed, deciding_number, case, predicted, tune)
-
-
-def tune(name: str, rate: float, made_by: str) -> float:
+def tune(name: str, rate: float, width: int = TUNED_AT, steps: int = TUNED, dtype=PRECISION, **data) -> float:
     """Loss after TUNED steps; inf when they diverge."""
-    rng = np.random.default_rng([NAMES.index(name), TUNED_AT])
-    task = maker(name, TASKS[name][2])(rate)
+    rng = np.random.default_rng([NAMES.index(name), width])
+    task = maker(name, TASKS[name][2], **data)(rate)
     try:
-        run = networks.train(task, size=TUNED_AT, steps=TUNED, rng=rng, record=(0,), dtype=PRECISION)
+        run = networks.train(task, size=width, steps=steps, rng=rng, record=(0,), dtype=dtype)
     except networks.DivergenceError:
         return np.inf
     return float(run.train_loss[-AVERAGED:].mean())
 
 
-def case(name: str, outputs: int, width: int, seed: int, steps: int, made_by: str) -> dict[str, np.ndarray]:
-    """Everything that is stored of one network."""
-    task, marks = maker(name, outputs)(TASKS[name][1]), np.round(MARKS * steps).astype(int)
+def marks_of(steps: int) -> tuple[int, ...]:
+    """The steps at which a training is looked at."""
+    return tuple(int(mark) for mark in np.round(MARKS * steps))
+
+
+def case(name: str, outputs: int, width: int, seed: int, marks, faster=1.0, dtype=PRECISION, **data) -> dict:
+    """Everything that is stored of one network, trained up to the last of the `marks`, at `faster` times its rate."""
+    task = maker(name, outputs, **data)(faster * TASKS[name][1])
     rng = np.random.default_rng([NAMES.index(name), outputs, width, seed])
-    run = networks.train(task, size=width, steps=steps, rng=rng, record=marks, dtype=PRECISION)
+    run = networks.train(task, size=width, steps=marks[-1], rng=rng, record=marks, dtype=dtype)
     sides = [(mark, layer) for mark in marks for layer in (1, 2)]
     values = np.array([linalg.svdvals(run.weights(layer, mark).astype(float)) for mark, layer in sides])
     changes = [run.weights(layer, mark) - run.weights(layer, 0) for mark, layer in sides]
     norms = [(np.linalg.norm(change), linalg.svdvals(change)[0], np.sqrt(width)) for change in changes]
     found = {
-        "values": values.astype(np.float32),
+        "values": values,
         "distance": [deciding_number(one, outputs) for one in values],
         "rank": [(whole / largest) ** 2 if largest else 0.0 for whole, largest, _ in norms],
         "moved": [whole / start for whole, _, start in norms],
@@ -130,7 +123,7 @@ def predicted(run, layer: int, step: int, directions: int) -> np.ndarray:
     return np.concatenate([found, np.zeros(KEPT)])[:KEPT]
 
 
-def cases(made_by: str, names=NAMES, widths=WIDTHS, seeds=SEEDS, steps=STEPS) -> list[dict]:
+def cases(names=NAMES, widths=WIDTHS, seeds=SEEDS, steps=STEPS) -> list[dict]:
     """Every network of the table, the wide ones first."""
     chosen = {
         (name, outputs_of(name, width, fixed_ratio), width, seed)
@@ -141,35 +134,77 @@ def cases(made_by: str, names=NAMES, widths=WIDTHS, seeds=SEEDS, steps=STEPS) ->
     }
     keys = ("name", "outputs", "width", "seed")
     order = sorted(chosen, key=lambda one: (-one[2], NAMES.index(one[0]), -one[1], one[3]))
-    return [dict(zip(keys, one, strict=True)) | {"steps": steps, "made_by": made_by} for one in order]
+    return [dict(zip(keys, one, strict=True)) | {"marks": marks_of(steps)} for one in order]
+
+
+def again(name: str, outputs: int, table: dict) -> tuple[dict, dict]:
+    """The first network of the smallest width of a task, made once more, and as it is stored: up to the second mark.
+
+    It was trained in single precision. A sixteenth of the training leaves rounding where it was.
+    """
+    rows = (table["task"] == NAMES.index(name)) & (table["outputs"] == outputs) & (table["width"] == min(WIDTHS))
+    row, early = np.flatnonzero(rows)[0], slice(0, 2)
+    now = case(name, outputs, min(WIDTHS), int(table["seed"][row]), table["marks"][early])
+    return now, {key: table[key][row][early] for key in now if key != "values"} | {
+        "values": table[f"values_{row}"][early]
+    }
+
+
+def kinds(width: int) -> list[tuple[str, int]]:
+    """Tasks and their numbers of outputs at a width, the fixed one first."""
+    return [(n, outputs_of(n, width, ratio)) for n in NAMES for ratio in ((False, True) if n in LARGE else (False,))]
+
+
+def tiny(name: str) -> dict:
+    """What makes a witness of a run: double precision, and words that do not depend on the version of Python."""
+    return {"dtype": np.float64} | ({"words": tasks.made_up(2000)} if name == "next word" else {})
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(TASKS={name: (rate, fixed) for name, (_, rate, fixed, _) in TASKS.items()}, WIDTHS=WIDTHS)
+    | dict(SEEDS=SEEDS, STEPS=STEPS, MARKS=MARKS, AVERAGED=AVERAGED, RATES=RATES, TUNED=TUNED, TUNED_AT=TUNED_AT)
+    | dict(WITHIN=WITHIN, ROUNDS=ROUNDS, KEPT=KEPT, PRECISION=np.dtype(PRECISION).name, BATCH=tasks.BATCH)
+    | dict(WINDOW=tasks.WINDOW, NETWORK=tasks.NETWORK),
+    witnesses={
+        f"{name}, {outputs} outputs": partial(
+            case, name, outputs, 24, 1, marks_of(8), 2.0 if name in LARGE else 50.0, **tiny(name)
+        )
+        for name, outputs in kinds(24)
+    }
+    | {
+        f"{name}, rate {rate:g}": partial(tune, name, rate, width=8, steps=4, **tiny(name))
+        for name in NAMES
+        for rate in RATES
+    },
+    rows={f"{name}, {outputs} outputs": partial(again, name, outputs) for name, outputs in kinds(min(WIDTHS))},
+    close=1e-4,
+)
 
 
 def main(workers: int) -> None:
     """Tunes, trains every network and writes the table."""
-    made_by = fingerprint()
-    grid = [{"name": name, "rate": rate, "made_by": made_by} for name in NAMES for rate in RATES]
-    tuning = np.reshape(sweeps.run(tune, grid, store=STORE, workers=workers), (len(NAMES), len(RATES)))
-    chosen = cases(made_by)
-    rows = sweeps.run(case, chosen, store=STORE, workers=workers)
+    grid = [{"name": name, "rate": rate} for name in NAMES for rate in RATES]
+    tuning = np.reshape(sweeps.run(tune, grid, store=TABLE.store, workers=workers), (len(NAMES), len(RATES)))
+    chosen = cases()
+    rows = sweeps.run(case, chosen, store=TABLE.store, workers=workers)
     same = ("distance", "rank", "moved", "predicted", "loss", "accuracy")
-    np.savez_compressed(
-        STORED,
+    TABLE.write(
         names=NAMES,
-        marks=np.round(MARKS * STEPS).astype(int),
+        marks=marks_of(STEPS),
         task=[NAMES.index(one["name"]) for one in chosen],
         **{key: [one[key] for one in chosen] for key in ("outputs", "width", "seed")},
         **{key: np.array([row[key] for row in rows], dtype=np.float32) for key in same},
-        **{f"values_{number}": row["values"] for number, row in enumerate(rows)},
+        **{f"values_{number}": row["values"].astype(np.float32) for number, row in enumerate(rows)},
         rates=RATES,
         tuning=tuning,
         text=tasks.text_hash(),
-        fingerprint=made_by,
     )
 
 
 def reduced(workers: int, store: Path, widths=(128, 256), seeds=SEEDS, steps=1500) -> dict[str, np.ndarray]:
     """The same from end to end, narrow and short: by task, the deciding numbers (networks, 2) of W^1 and W^2."""
-    chosen = cases(fingerprint(), widths=widths, seeds=seeds, steps=steps)
+    chosen = cases(widths=widths, seeds=seeds, steps=steps)
     rows = sweeps.run(case, chosen, store=store, workers=workers)
     pairs = list(zip(chosen, rows, strict=True))
     return {name: np.array([row["distance"][-1] for one, row in pairs if one["name"] == name]) for name in NAMES}

@@ -23,15 +23,13 @@ population's operator those of M - rho_0.
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from deep_linear import _controls as averages
 from spectral_dynamics import networks, problems, sweeps
-from trained import DEEP_LINEAR
+from spectral_experiments import deep_linear
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "sharpness"
 WIDE, SQUARE, NARROW, LARGE = (150, 300, 600), (200, 400, 800), (250, 500, 1000), (400, 800, 1600)
 ROUND = (24, 24, 24)  # networks added in each round at the smallest, the middle and the largest size
 ROUNDS = 16  # at most
@@ -79,18 +77,9 @@ BULK_NETWORKS = {150: 60, 300: 40, 600: 30}  # size D: networks
 LEVELS = np.linspace(0, 1, 251)
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    run = networks.DeepLinearRun
-    measured = [run.leading_mode, run.ntk_spectrum, run._replayed, run._error, networks._tangent]
-    measured += [networks._tangent_rates, networks._largest, controls, averages]
-    chosen = [ROWS, BULKS, BULK_NETWORKS, LEVELS]
-    return sweeps.fingerprint(*DEEP_LINEAR, *measured, *chosen, case, spectrum)
-
-
-def case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
-    """Everything that is stored of one network; `made_by` only tells results of older code from newer ones."""
-    problem, steps = problems.DeepLinear(**PARAMETERS[name]), ROWS[name][3]
+def case(name: str, size: int, seed: int, steps=None) -> dict[str, np.ndarray]:
+    """Everything that is stored of one network, after `steps` in place of the setting's own."""
+    problem, steps = problems.DeepLinear(**PARAMETERS[name]), steps or ROWS[name][3]
     rng = np.random.default_rng([NAMES.index(name), size, seed, 4])
     run = networks.train(problem, size=size, steps=max(steps), rng=rng, record=(0, *steps))
     modes = [[run.leading_mode(step, population) for population in (False, True)] for step in steps]
@@ -101,13 +90,14 @@ def case(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]
     }
 
 
-def spectrum(name: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
+def spectrum(name: str, size: int, seed: int, last: int | None = None) -> dict[str, np.ndarray]:
     """Quantiles of the eigenvalues of one network without the leading mode; the population's, less rho_0.
 
     M = rho_0 + something positive, whose spectrum often starts at 0 with a density that is infinite there. The first
     part is a number that scatters from network to network; it would hide the law of the second.
     """
     parameters, step, population = BULKS[name]
+    step = min(step, last or step)
     problem, rng = problems.DeepLinear(**parameters), np.random.default_rng([list(BULKS).index(name), size, seed, 5])
     run = networks.train(problem, size=size, steps=max(step, 1), rng=rng, record=(0, step))
     values = run.ntk_spectrum(step, population)[1 if step else 0 :]
@@ -130,7 +120,7 @@ def controls(problem, run, size: int) -> np.ndarray:
         square = 1 + (size + 1) / samples + problem.noise_std**2 * size / samples
     lengths = [np.mean(h**2) for h in networks._deep_linear_features(run._kept(0), signal)[1:]]
     expected = square * problem.weight_std ** (2 * np.arange(1, problem.depth + 1))
-    return np.append(averages(problem, run, size), np.pad(lengths - expected, (0, 4 - problem.depth)))
+    return np.append(deep_linear.controls(problem, run, size), np.pad(lengths - expected, (0, 4 - problem.depth)))
 
 
 def uncertain(sizes, results: list[dict]) -> float:
@@ -140,39 +130,67 @@ def uncertain(sizes, results: list[dict]) -> float:
     return float(np.max(found.standard_error / found.limit))
 
 
-def cases(name: str, rounds: int, made_by: str) -> list[dict]:
+def cases(name: str, rounds: int) -> list[dict]:
     """The networks of the first `rounds` rounds of one setting."""
     counts = zip(ROWS[name][0], ROUND, strict=True)
     seeds = [(size, seed) for size, count in counts for seed in range(count * rounds)]
-    return [{"name": name, "size": size, "seed": seed, "made_by": made_by} for size, seed in seeds]
+    return [{"name": name, "size": size, "seed": seed} for size, seed in seeds]
+
+
+def again(name: str, table: dict) -> tuple[dict, dict]:
+    """The first network of the smallest size of a setting, made once more, and as it is stored: up to the edge.
+
+    Beyond the edge of stability the first of the three steps alone is compared: it comes before training swings.
+    """
+    size, shown = min(ROWS[name][0]), 1 if "beyond" in name else 3
+    rows = (table["setting"] == NAMES.index(name)) & (table["size"] == size) & (table["seed"] == 0)
+    now, row = case(name, size, 0, ROWS[name][3][:shown]), np.flatnonzero(rows)[0]
+    return now, {key: table[key][row][:shown] if key != "controls" else table[key][row] for key in now}
+
+
+def again_of_bulk(name: str, table: dict) -> tuple[dict, dict]:
+    """The first network of the smallest size of a bulk."""
+    size = min(BULK_NETWORKS)
+    row = np.flatnonzero((table["bulk"] == list(BULKS).index(name)) & (table["bulk_size"] == size))[0]
+    now = spectrum(name, size, 0)
+    return now, {key: table[key][row] for key in now}
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(ROWS=ROWS, BULKS=BULKS, BULK_NETWORKS=BULK_NETWORKS, LEVELS=LEVELS),
+    witnesses={name: partial(case, name, 24, 1, steps=(2, 5, 8)) for name in NAMES}
+    | {f"bulk of {name}": partial(spectrum, name, 20, 1, last=8) for name in BULKS},
+    rows={name: partial(again, name) for name in NAMES}
+    | {f"bulk of {name}": partial(again_of_bulk, name) for name in BULKS},
+)
 
 
 def main(workers: int) -> None:
     """The bulks, then rounds of networks where they are needed, all settings in turn; then the table."""
-    made_by, results, done = fingerprint(), {}, set()
+    results, done = {}, set()
     keys = [(name, size, seed) for name in BULKS for size, count in BULK_NETWORKS.items() for seed in range(count)]
-    chosen = [dict(zip(("name", "size", "seed"), key, strict=True)) | {"made_by": made_by} for key in keys]
-    spectra = chosen, sweeps.run(spectrum, chosen, store=STORE, workers=workers)
+    chosen = [dict(zip(("name", "size", "seed"), key, strict=True)) for key in keys]
+    spectra = chosen, sweeps.run(spectrum, chosen, store=TABLE.store, workers=workers)
     for rounds in range(1, ROUNDS + 1):
         for name in (name for name in NAMES if name not in done):
-            chosen = cases(name, rounds, made_by)
-            results[name] = (chosen, sweeps.run(case, chosen, store=STORE, workers=workers))
+            chosen = cases(name, rounds)
+            results[name] = (chosen, sweeps.run(case, chosen, store=TABLE.store, workers=workers))
             error = uncertain(np.array([one["size"] for one in chosen]), results[name][1])
             if error <= ERROR:
                 done.add(name)
             print(f"round {rounds}, {name}: standard error {error:.2%}{'; enough' * (name in done)}", flush=True)
-        write(results, spectra, made_by)
+        write(results, spectra)
         if len(done) == len(NAMES):
             break
 
 
-def write(results: dict, spectra, made_by: str) -> None:
+def write(results: dict, spectra) -> None:
     """The table of everything so far."""
     rows = [(one, result) for name in results for one, result in zip(*results[name], strict=True)]
     table = {key: np.array([result[key] for _, result in rows], dtype=np.float32) for key in rows[0][1]}
     bulks = {key: np.array([found[key] for found in spectra[1]], dtype=np.float32) for key in spectra[1][0]}
-    np.savez_compressed(
-        STORED,
+    TABLE.write(
         setting=[NAMES.index(one["name"]) for one, _ in rows],
         size=[one["size"] for one, _ in rows],
         seed=[one["seed"] for one, _ in rows],
@@ -185,7 +203,6 @@ def write(results: dict, spectra, made_by: str) -> None:
         bulk_population=[population for _, _, population in BULKS.values()],
         bulk=[list(BULKS).index(one["name"]) for one in spectra[0]],
         bulk_size=[one["size"] for one in spectra[0]],
-        fingerprint=made_by,
         **table,
         **bulks,
     )

@@ -33,9 +33,9 @@ def ten_digits(rate: float, **changes) -> problems.Classifier:
     return _task(partial(_rows, *digits()), 64, 10, rate, **changes)
 
 
-def next_word(rate: float, outputs: int = 1024, **changes) -> problems.Classifier:
-    """As many outputs as words: the most frequent `outputs` - 1, and one for all others."""
-    return _task(partial(_windows, tokens(outputs), outputs), WINDOW * outputs, outputs, rate, **changes)
+def next_word(rate: float, outputs: int = 1024, words: str | None = None, **changes) -> problems.Classifier:
+    """As many outputs as words: the most frequent `outputs` - 1, and one for all others. `words`: another text."""
+    return _task(partial(_windows, tokens(outputs, words), outputs), WINDOW * outputs, outputs, rate, **changes)
 
 
 def which_patch(rate: float, outputs: int = 512, **changes) -> problems.Classifier:
@@ -78,9 +78,21 @@ def text_hash() -> str:
 
 
 @cache
-def tokens(vocabulary: int) -> np.ndarray:
+def made_up(count: int) -> str:
+    """Another text, of `count` words, numbers and signs: the same one in every version of Python."""
+    ends = [chr(ord("a") + place % 26) * (1 + place % 3) for place in (n * n % 97 for n in range(count))]
+    return " ".join("." if n % 7 == 3 else str(n % 13) if n % 11 == 5 else f"w{end}" for n, end in enumerate(ends))
+
+
+def apart(words: str) -> list[str]:
+    """A text taken apart, into words of letters, numbers and signs."""
+    return re.findall(r"[a-z]+|[0-9]+|[^\sa-z0-9]", words)
+
+
+@cache
+def tokens(vocabulary: int, words: str | None = None) -> np.ndarray:
     """The text as numbers: words, numbers and signs, 0 the most frequent, vocabulary - 1 for all that are rare."""
-    found = re.findall(r"[a-z]+|[0-9]+|[^\sa-z0-9]", text())
+    found = apart(text() if words is None else words)
     number = {word: place for place, (word, _) in enumerate(Counter(found).most_common(vocabulary - 1))}
     return np.array([number.get(word, vocabulary - 1) for word in found])
 

@@ -40,7 +40,7 @@ of the start, `rank`, the stable rank |dW|_F^2/|dW|^2 of the change (0 at the st
 `rescaled` (runs, matrices, 2): the factor by which the law of the start fits best at the end, and its distance then.
 `predicted` (runs, matrices, KEPT): outliers at the end by the Gram form from the k leading directions of the change,
 descending, 0 where there is none. `values_I` of run I: (marks, matrices, N), all singular values, descending.
-`tuned_outputs`, `rates`, `tuning` (outputs, rates): the sweep. `text`: hash of the text. `fingerprint`.
+`tuned_outputs`, `rates`, `tuning` (outputs, rates): the sweep. `text`: hash of the text.
 """
 
 import argparse
@@ -49,12 +49,12 @@ import itertools
 import json
 import os
 import platform
-import re
 import shlex
 import sys
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy import linalg
@@ -62,13 +62,11 @@ from spectral_dynamics import networks, sweeps
 from spectral_dynamics.spectra import laws, many_outputs, outliers
 from spectral_experiments import tasks
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "transformer"
 VOCABULARY, ROWS, CONTEXT, STRETCH = 1024, 16, 64, 1024
 HEAD, BASE = 32, 128
 ADAM = {"betas": (0.9, 0.95), "eps": 1e-12}  # gradients are of order 1/N: eps far below them at every width
 MARKS = (0, 1 / 8, 1 / 4, 1 / 2, 1)  # of the training
-TUNED_AT, TUNED, RATES, WITHIN, AVERAGED = 128, 200, 2.0 ** np.arange(-13, -3), 0.1, 20
+TUNED_AT, TUNED, RATES, WITHIN, AVERAGED = 128, 200, np.ldexp(1.0, np.arange(-13, -3)), 0.1, 20
 HELD_OUT = 8  # batches of validation
 MARGIN = 1.02  # of the edge: far more than the largest value of a finite random matrix exceeds it by
 KEPT = 60
@@ -77,7 +75,7 @@ MATRICES = ("query", "key", "value", "output", "up", "down")
 
 @dataclass(frozen=True)
 class Run:
-    """One network to train."""
+    """One network to train; `made_up`: on a text that is the same in every version of Python."""
 
     outputs: int
     width: int
@@ -85,6 +83,8 @@ class Run:
     rate: float
     steps: int = 400
     blocks: int = 1
+    dtype: str = "float32"
+    made_up: bool = False
 
     @property
     def marks(self) -> list[int]:
@@ -100,24 +100,28 @@ class Run:
 # Text
 
 
-def stream(outputs: int) -> tuple[np.ndarray, np.ndarray]:
+def stream(outputs: int, made_up: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The tokens, and each as a target: itself, or outputs - 1 if it is rarer; with 2, whether it is a word."""
-    tokens = tasks.tokens(VOCABULARY)
+    tokens = tasks.tokens(VOCABULARY, text(made_up))
     if not 2 <= outputs <= VOCABULARY:
         raise ValueError(f"outputs must be 2 (is it a word?) to {VOCABULARY} (which token?), got {outputs}")
-    return tokens, words() if outputs == 2 else np.minimum(tokens, outputs - 1)
+    return tokens, words(made_up) if outputs == 2 else np.minimum(tokens, outputs - 1)
+
+
+def text(made_up: bool) -> str:
+    """What is read: Python's help texts, or twelve stretches of nothing."""
+    return tasks.made_up(12 * STRETCH) if made_up else tasks.text()
 
 
 @cache
-def words() -> np.ndarray:
-    """Which tokens are words of letters, 1, and which numbers and signs, 0; taken apart as in tasks.tokens."""
-    found = re.findall(r"[a-z]+|[0-9]+|[^\sa-z0-9]", tasks.text())
-    return np.array([int("a" <= one[0] <= "z") for one in found])
+def words(made_up: bool = False) -> np.ndarray:
+    """Which tokens are words of letters, 1, and which numbers and signs, 0."""
+    return np.array([int("a" <= one[0] <= "z") for one in tasks.apart(text(made_up))])
 
 
-def batch(outputs: int, seed: int, step: int, held_out: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def batch(outputs: int, seed: int, step: int, held_out: bool = False, made_up: bool = False) -> tuple:
     """Windows (ROWS, CONTEXT) and the targets of their next tokens; of `step` alone, so that a run can be resumed."""
-    tokens, targets = stream(outputs)
+    tokens, targets = stream(outputs, made_up)
     stretches = np.arange(len(tokens) // STRETCH)
     rng, chosen = np.random.default_rng([seed, step, held_out]), stretches[(stretches % 10 == 9) == held_out]
     starts = STRETCH * rng.choice(chosen, size=ROWS) + rng.integers(STRETCH - CONTEXT, size=ROWS)
@@ -139,7 +143,7 @@ def initial(run: Run) -> dict[str, np.ndarray]:
         columns = 4 * width if name.startswith("down") else width
         shapes[name] = (rows, columns, columns)
     return {
-        name: (rng.standard_normal((rows, columns)) / np.sqrt(fan_in)).astype(np.float32)
+        name: (rng.standard_normal((rows, columns)) / np.sqrt(fan_in)).astype(run.dtype)
         for name, (rows, columns, fan_in) in shapes.items()
     }
 
@@ -183,7 +187,7 @@ def adam(weights: dict, run: Run):
 # One run
 
 
-def train(run: Run, device: str = "cpu", store: Path = STORE) -> dict[str, np.ndarray]:
+def train(run: Run, store: Path, device: str = "cpu") -> dict[str, np.ndarray]:
     """Trains one network, or goes on with it, or reads it if it is done. Raises FloatingPointError if it diverges."""
     import torch
 
@@ -205,7 +209,7 @@ def train(run: Run, device: str = "cpu", store: Path = STORE) -> dict[str, np.nd
     else:
         found = [measure(run, start, weights)]
     while step < run.steps:
-        loss = cross_entropy(weights, *batch(run.outputs, run.seed, step), run.blocks)
+        loss = cross_entropy(weights, *batch(run.outputs, run.seed, step, made_up=run.made_up), run.blocks)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is not finite after {step} steps of {run}")
         optimizer.zero_grad(set_to_none=True)
@@ -221,10 +225,10 @@ def train(run: Run, device: str = "cpu", store: Path = STORE) -> dict[str, np.nd
     result = {key: np.array([one[key] for one in found]) for key in found[0]} | {"loss": np.array(losses)}
     result |= {"predicted": predicted(run, start, weights), "versions": versions(device)}
     result |= {"command": shlex.join(["python", "experiments/transformer.py", *sys.argv[1:]])}
-    result |= {"run": json.dumps(asdict(run)), "made_by": fingerprint(), "text": tasks.text_hash()}
-    _replace(done, lambda path: np.savez_compressed(path, **result))
+    result |= {"run": json.dumps(asdict(run)), "text": tasks.text_hash()}
+    sweeps.write(done, **result)
     kept.unlink(missing_ok=True)
-    return train(run, device, store)
+    return train(run, store, device)
 
 
 def _replace(path: Path, write) -> None:
@@ -235,8 +239,8 @@ def _replace(path: Path, write) -> None:
 
 
 def label(run: Run) -> str:
-    """Of the stored run: all that its numbers depend on."""
-    return hashlib.sha256(repr((asdict(run), fingerprint(), tasks.text_hash())).encode()).hexdigest()[:24]
+    """Of the stored run: all that its numbers depend on besides the code, which has a folder of its own."""
+    return hashlib.sha256(repr((asdict(run), tasks.text_hash())).encode()).hexdigest()[:24]
 
 
 def versions(device: str) -> str:
@@ -259,9 +263,9 @@ def measure(run: Run, start: dict, weights: dict) -> dict[str, np.ndarray]:
         rank.append(np.sum(change**2) / change[0] ** 2 if change[0] else 0.0)
         moved.append(np.linalg.norm(change) / np.linalg.norm(start[key]))
     with torch.no_grad():
-        held_out = [batch(run.outputs, 0, number, held_out=True) for number in range(HELD_OUT)]
+        held_out = [batch(run.outputs, 0, number, True, run.made_up) for number in range(HELD_OUT)]
         loss = np.mean([cross_entropy(weights, *one, run.blocks).item() for one in held_out])
-    return {"values": np.array(values, np.float32), "rank": rank, "moved": moved, "validation": loss}
+    return {"values": np.array(values), "rank": rank, "moved": moved, "validation": loss}
 
 
 def _array(weight) -> np.ndarray:
@@ -295,6 +299,7 @@ def removed(outputs: int, count: int) -> int:
     return min(2 * outputs, count // 20)
 
 
+@cache
 def law(matrix: str) -> laws.SingularValues:
     """Of the singular values of a matrix at the start: all of them, of the shorter side."""
     if matrix.startswith("up"):
@@ -322,34 +327,15 @@ def beyond(matrix: str, values) -> int:
     return int(np.sum(values > MARGIN * law(matrix).edges[-1, 1]))
 
 
-@cache
-def fingerprint() -> str:
-    """Changes whenever a number of a run could. It needs no torch."""
-    constants = [VOCABULARY, ROWS, CONTEXT, STRETCH, HEAD, BASE, ADAM, MARKS, HELD_OUT, KEPT, MATRICES]
-    made = [
-        tasks.text.__wrapped__,
-        tasks.tokens.__wrapped__,
-        stream,
-        words.__wrapped__,
-        batch,
-        initial,
-        logits,
-        cross_entropy,
-    ]
-    made += [adam, train, measure, singular_values, predicted, removed, Run, networks._leading_directions]
-    return sweeps.fingerprint(*constants, *made)
-
-
 # The table
 
 
-def tune(outputs: int, blocks: int, device: str, store: Path = STORE) -> np.ndarray:
-    """Mean loss of the last AVERAGED of TUNED steps for each of RATES; inf where it diverges."""
+def tune(like: Run, store: Path, device: str = "cpu", rates=None) -> np.ndarray:
+    """Mean loss of the last AVERAGED steps of a run for each of RATES; inf where it diverges."""
     found = []
-    for rate in RATES:
+    for rate in RATES if rates is None else rates:
         try:
-            run = Run(outputs, TUNED_AT, 0, float(rate), TUNED, blocks)
-            found.append(train(run, device, store)["loss"][-AVERAGED:].mean())
+            found.append(train(replace(like, rate=float(rate)), store, device)["loss"][-AVERAGED:].mean())
         except FloatingPointError:
             found.append(np.inf)
     return np.array(found)
@@ -360,13 +346,13 @@ def gentlest(losses: np.ndarray) -> float:
     return float(RATES[np.flatnonzero(losses <= losses.min() + WITHIN)[0]])
 
 
-def table(rows: list[tuple[Run, dict]], tuning: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
+def table(rows: list[tuple[Run, dict]], tuning: dict[int, np.ndarray], precision=np.float32) -> dict[str, np.ndarray]:
     """Everything that is stored, of runs that share steps and blocks."""
     first = rows[0][0]
     found = {key: np.array([getattr(run, key) for run, _ in rows]) for key in ("outputs", "width", "seed", "rate")}
     found |= {key: np.array([str(row[key]) for _, row in rows]) for key in ("command", "versions")}
     same = ("loss", "validation", "rank", "moved", "predicted")
-    found |= {key: np.array([row[key] for _, row in rows], np.float32) for key in same}
+    found |= {key: np.array([row[key] for _, row in rows], precision) for key in same}
     measures = {
         "distance": lambda run, matrix, values: deciding_number(matrix, values, run.outputs),
         "top": lambda run, matrix, values: values.max(),
@@ -374,31 +360,88 @@ def table(rows: list[tuple[Run, dict]], tuning: dict[int, np.ndarray]) -> dict[s
     }
     for key, of in measures.items():
         numbers = [
-            [[of(r, *pair) for pair in zip(r.matrices, m, strict=True)] for m in row["values"]] for r, row in rows
+            [[of(r, *pair) for pair in zip(r.matrices, m, strict=True)] for m in row["values"].astype(precision)]
+            for r, row in rows
         ]
-        found[key] = np.array(numbers, np.int32 if key == "beyond" else np.float32)
-    last = [zip(run.matrices, row["values"][-1], strict=True) for run, row in rows]
+        found[key] = np.array(numbers, np.int32 if key == "beyond" else precision)
+    last = [zip(run.matrices, row["values"][-1].astype(precision), strict=True) for run, row in rows]
     fits = [[rescaled(*pair, run.outputs) for pair in pairs] for pairs, (run, _) in zip(last, rows, strict=True)]
-    found["rescaled"] = np.array(fits, np.float32)
-    found |= {f"values_{number}": row["values"] for number, (_, row) in enumerate(rows)}
+    found["rescaled"] = np.array(fits, precision)
+    found |= {f"values_{number}": row["values"].astype(precision) for number, (_, row) in enumerate(rows)}
     found |= {"matrices": np.array(first.matrices), "marks": np.array(first.marks), "rates": RATES}
     found |= {"tuned_outputs": np.array(list(tuning)), "tuning": np.array(list(tuning.values()))}
-    return found | {"text": np.array(tasks.text_hash()), "fingerprint": np.array(fingerprint())}
+    return found | {"text": np.array(tasks.text_hash())}
 
 
 def stored(like: Run, rate: dict[int, float], store: Path) -> list[tuple[Run, dict]]:
-    """All runs that are done, of this code and text, with as many steps and blocks as `like` and the chosen rates."""
-    found, made_by = [], fingerprint()
+    """All runs that are done on this text, with as many steps and blocks as `like` and the chosen rates."""
+    found = []
     for path in store.glob("*.npz"):
         with np.load(path) as file:
             run, row = Run(**json.loads(str(file["run"]))), {key: file[key] for key in file.files}
         same = (run.steps, run.blocks) == (like.steps, like.blocks) and run.rate in rate.values()
-        if same and (row["made_by"], row["text"]) == (made_by, tasks.text_hash()):
+        if same and row["text"] == tasks.text_hash():
             found.append((run, row))
     return sorted(found, key=lambda pair: (-pair[0].outputs, pair[0].rate, pair[0].width, pair[0].seed))
 
 
-def main(argv=None, store: Path = STORE, path: Path = STORED) -> None:
+# That the code still makes it
+
+
+def tiny(outputs: int) -> dict[str, np.ndarray]:
+    """All that the table keeps of one small network."""
+    run = Run(outputs, width=32, seed=1, rate=2.0**-7, steps=8, dtype="float64", made_up=True)
+    with TemporaryDirectory() as folder:
+        found = table([(run, train(run, Path(folder)))], {}, np.float64)
+    measured = (
+        "loss",
+        "validation",
+        "rank",
+        "moved",
+        "predicted",
+        "distance",
+        "top",
+        "beyond",
+        "rescaled",
+        "values_0",
+    )
+    return {key: found[key] for key in measured}
+
+
+def tiny_sweep(outputs: int) -> np.ndarray:
+    """Every third of RATES, two steps each."""
+    run = Run(outputs, width=32, seed=0, rate=1.0, steps=2, dtype="float64", made_up=True)
+    with TemporaryDirectory() as folder:
+        return tune(run, Path(folder), rates=RATES[::3])
+
+
+def again(outputs: int, known: dict) -> tuple[dict, dict]:
+    """The first narrow network, an eighth of its training once more: single precision's rounding is still small."""
+    number = np.flatnonzero((known["width"] == 128) & (known["outputs"] == outputs))[0]
+    run = Run(outputs, 128, int(known["seed"][number]), float(known["rate"][number]), steps=int(known["marks"][1]))
+    with TemporaryDirectory() as folder:
+        found = table([(run, train(run, Path(folder)))], {})
+    measured = ("validation", "rank", "moved", "distance", "top")
+    stored_of = {key: known[key][number, :2] for key in measured} | {"loss": known["loss"][number, : run.steps]}
+    return {key: found[key][0, [0, -1]] for key in measured} | {"loss": found["loss"][0]}, stored_of
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(
+        VOCABULARY=VOCABULARY, ROWS=ROWS, CONTEXT=CONTEXT, STRETCH=STRETCH, HEAD=HEAD, BASE=BASE, ADAM=ADAM
+    )
+    | dict(MARKS=MARKS, TUNED_AT=TUNED_AT, TUNED=TUNED, RATES=RATES, WITHIN=WITHIN, AVERAGED=AVERAGED)
+    | dict(HELD_OUT=HELD_OUT, MARGIN=MARGIN, KEPT=KEPT, MATRICES=MATRICES),
+    witnesses={f"{outputs} outputs": partial(tiny, outputs) for outputs in (VOCABULARY, 2, 32)}
+    | {f"sweep of rates, {outputs} outputs": partial(tiny_sweep, outputs) for outputs in (VOCABULARY, 2)},
+    rows={f"{outputs} outputs": partial(again, outputs) for outputs in (VOCABULARY, 2, 128)},
+    close=2e-3,
+    needs="torch",
+)
+
+
+def main(argv=None, store: Path | None = None, path: Path = TABLE.path) -> None:
     """Tunes, trains what is asked for, the narrow networks first, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 256, 512, 1024])
@@ -415,14 +458,17 @@ def main(argv=None, store: Path = STORE, path: Path = STORED) -> None:
         parser.error(f"--steps must be a multiple of 8, got {asked.steps}")
     if not asked.rate_of and not set(asked.outputs) <= {VOCABULARY, 2}:
         parser.error(f"--rate-of is needed for other outputs than {VOCABULARY} and 2")
-    tuning = {outputs: tune(outputs, asked.blocks, asked.device, store) for outputs in (VOCABULARY, 2)}
+    made, kinds = replace(TABLE, path=path), (VOCABULARY, 2)
+    store = store or made.store
+    first = {outputs: Run(outputs, TUNED_AT, 0, 1.0, TUNED, asked.blocks) for outputs in kinds}
+    tuning = {outputs: tune(first[outputs], store, asked.device) for outputs in kinds}
     rate = {outputs: gentlest(losses) for outputs, losses in tuning.items()}
 
     for width, seed, outputs in itertools.product(asked.widths, range(asked.seeds), asked.outputs):
         run = Run(outputs, width, seed, rate[asked.rate_of or outputs], asked.steps, asked.blocks)
-        row = train(run, asked.device, store)
+        row = train(run, store, asked.device)
         print(run, f"loss {row['loss'][-AVERAGED:].mean():.3f}, held out {row['validation'][-1]:.3f}", flush=True)
-    np.savez_compressed(path, **table(stored(run, rate, store), tuning))
+    made.write(**table(stored(run, rate, store), tuning))
 
 
 if __name__ == "__main__":

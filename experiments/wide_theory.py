@@ -11,28 +11,21 @@ LAYERS - 1): how many outliers there are in all; `parted` (settings,): whether r
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import wide
 from spectral_dynamics import sweeps
-from spectral_dynamics.dynamics import mlp, order
+from spectral_dynamics.dynamics import mlp
 from spectral_dynamics.spectra import outliers
+from spectral_experiments import wide
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "wide_theory"
 SITES, REPLICAS = 200_000, 8
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could: with the settings, or the theory."""
-    given = [wide.problem, wide.steps, wide.pairs, wide.COLUMNS, wide.ROWS]
-    return sweeps.fingerprint(mlp, order, outliers, *given, SITES, REPLICAS, case, cosines)
-
-
-def case(name: str, sites: int, replicas: int, made_by: str) -> dict[str, np.ndarray]:
-    """Everything that is stored of one setting; `made_by` only tells results of older code from newer ones."""
-    problem, last = wide.problem(name), wide.steps(name)
+def case(name: str, sites: int, replicas: int, last: int | None = None, faster: float = 1.0) -> dict[str, np.ndarray]:
+    """All that is stored of one setting, or of `last` steps in place of its own, at `faster` times its rate."""
+    problem, last = wide.problem(name, faster), last or wide.steps(name)
     rng = np.random.default_rng(wide.NAMES.index(name))
     theory = mlp.solve(problem, last, sites=sites, rng=rng, replicas=replicas)
     found = {key: np.zeros(shape) for key, shape in shapes().items()}
@@ -45,8 +38,8 @@ def case(name: str, sites: int, replicas: int, made_by: str) -> dict[str, np.nda
         found["number"][row] = len(result.singular_values)
         fill(found, "values", (row, kept), result.singular_values[kept], result.standard_error[kept])
         if found["number"][row]:
-            both = cosines(name, theory, row + 1)
-            errors = theory.standard_error(lambda one, layer=row + 1: cosines(name, one, layer))
+            both = cosines(name, theory, row + 1, last)
+            errors = theory.standard_error(lambda one, layer=row + 1: cosines(name, one, layer, last))
             for key, value, error in zip(("right", "left"), both, errors, strict=True):
                 fill(found, key, row, value, error)
     return found | {"parted": theory.parted is not None}
@@ -69,21 +62,33 @@ def fill(found: dict, key: str, part, value, error) -> None:
     found[key][part], found[f"{key}_error"][part] = value, error
 
 
-def cosines(name: str, theory, layer: int) -> np.ndarray:
+def cosines(name: str, theory, layer: int, last: int) -> np.ndarray:
     """Right and left alignments (2, 3) of the top outlier, with the sign of `wide`."""
-    columns, sign = wide.pairs(name)
-    found = outliers.outliers(theory.order(layer, wide.steps(name)))
+    columns, sign = wide.pairs(name, last)
+    found = outliers.outliers(theory.order(layer, last))
     both = np.array([found.right_alignment[0, columns], found.left_alignment[0, columns]])
     return np.sign(found.right_alignment[0, sign]) * both
 
 
+def again(name: str, table: dict) -> tuple[dict, dict]:
+    """One setting solved once more, and as it is stored."""
+    stored = {key: table[key][wide.NAMES.index(name)] for key in (*shapes(), "parted")}
+    return case(name, SITES, REPLICAS), stored
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(SITES=SITES, REPLICAS=REPLICAS) | wide.TABLE.constants,
+    witnesses={name: partial(case, name, 1200, 2, last=4, faster=4.0) for name in wide.NAMES},
+    rows={name: partial(again, name) for name in wide.NAMES},
+)
+
+
 def main(workers: int) -> None:
     """Solves every setting and writes the table."""
-    made_by = fingerprint()
-    chosen = [{"name": name, "sites": SITES, "replicas": REPLICAS, "made_by": made_by} for name in wide.NAMES]
-    rows = sweeps.run(case, chosen, store=STORE, workers=workers)
-    table = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    np.savez_compressed(STORED, names=wide.NAMES, fingerprint=made_by, **table)
+    chosen = [{"name": name, "sites": SITES, "replicas": REPLICAS} for name in wide.NAMES]
+    rows = sweeps.run(case, chosen, store=TABLE.store, workers=workers)
+    TABLE.write(names=wide.NAMES, **{key: np.array([row[key] for row in rows]) for key in rows[0]})
 
 
 if __name__ == "__main__":

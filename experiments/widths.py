@@ -5,8 +5,7 @@ Run from the repository's root, about ten minutes on one core:
     python experiments/widths.py
 
 It writes experiments/widths.npz. There is no theory in it. Cases that are done are kept in experiments/.store, so
-that it can be interrupted. A test re-runs one small case, and fails when the code or the settings that made a number
-have changed since. The output scale of the NTK parametrization is such that both are one at width `SAME`.
+that it can be interrupted. The output scale of the NTK parametrization is such that both are one at width `SAME`.
 
 Arrays with a row for each network: `parametrization` (0 muP, 1 NTK), `size` (the width N), `seed`; `tops` (runs,
 len(RECORD)): the largest singular value of Wbar^LAYER after each of `steps` = RECORD updates;
@@ -15,17 +14,17 @@ is 0 at every width: <w w> - sigma^2, the trace and the label-weighted part of <
 label-weighted sum of w.phi(W^1 phi(h^1)/sqrt(N))/sqrt(N).
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
 
-STORED = Path(__file__).with_suffix(".npz")
-STORE = Path(__file__).parent / ".store" / "widths"
 SAMPLES, DIMENSION, DEPTH, STEPS, RECORD = 4, 20, 3, 24, (4, 6, 8, 10, 12, 16, 20, 24)
 LAYER, SCALE, RATE, STD = 2, 3.0, 0.2, 0.7
 SAME = 250
+ACCURACY = 1e-5  # of the sparse solver
 SEEDS = {  # how many networks at each width
     "mup": {60: 2500, 125: 2000, 250: 1500, 500: 600, 1000: 150, 2000: 30},
     "ntk": {500: 40, 1000: 24, 2000: 14, 4000: 4},
@@ -41,17 +40,9 @@ def problem(parametrization: str = "mup") -> problems.MLP:
     return problems.MLP(inputs, np.resize([1.0, -1.0], SAMPLES), DEPTH, "tanh", scale, parametrization, RATE, STD)
 
 
-def fingerprint() -> str:
-    """Changes whenever a number of the table could: with the settings, the network, or what is measured on it."""
-    trained = [problems.MLP, networks._train_mlp, networks._initial_weights, networks._forward]
-    trained += [networks._backward, networks._updated, networks._LayeredRun]
-    chosen = [SAMPLES, DIMENSION, DEPTH, STEPS, RECORD, LAYER, SCALE, RATE, STD, SAME, SEEDS]
-    return sweeps.fingerprint(*trained, *chosen, problem, case, top, controls)
-
-
 def top(matrix, start) -> float:
     """The largest singular value; `start` is a vector not far from the first right one."""
-    return svds(matrix, k=1, v0=start, tol=1e-5, return_singular_vectors=False)[0]
+    return svds(matrix, k=1, v0=start, tol=ACCURACY, return_singular_vectors=False)[0]
 
 
 def controls(learned, run) -> np.ndarray:
@@ -62,38 +53,54 @@ def controls(learned, run) -> np.ndarray:
     return np.array([np.mean(w**2) - STD**2, np.trace(gram), y @ gram @ y, y @ output])
 
 
-def case(parametrization: str, size: int, seed: int, made_by: str) -> dict[str, np.ndarray]:
-    """Everything that is stored of one network; `made_by` only tells results of older code from newer ones."""
+def case(parametrization: str, size: int, seed: int, record=RECORD) -> dict[str, np.ndarray]:
+    """Everything that is stored of one network, trained up to the last step of the record."""
     learned, rng = problem(parametrization), np.random.default_rng([size, seed])
-    run = networks.train(learned, size=size, steps=STEPS, rng=rng, record=RECORD, subtract_initial=True)
+    run = networks.train(learned, size=size, steps=max(record), rng=rng, record=record, subtract_initial=True)
     start = run.features(LAYER)[:, : learned.samples] @ learned.targets[:, 0]
-    tops = [top(run.weights(LAYER, step), start) for step in RECORD]
+    tops = [top(run.weights(LAYER, step), start) for step in record]
     return {"tops": np.array(tops), "loss": run.train_loss, "controls": controls(learned, run)}
 
 
-def cases(made_by: str) -> list[dict]:
+def cases() -> list[dict]:
     """Every network of the table, small ones first."""
     return [
-        {"parametrization": parametrization, "size": size, "seed": seed, "made_by": made_by}
+        {"parametrization": parametrization, "size": size, "seed": seed}
         for parametrization, seeds in SEEDS.items()
         for size, count in seeds.items()
         for seed in range(count)
     ]
 
 
+def again(parametrization: str, size: int, table: dict) -> tuple[dict, dict]:
+    """One network of a width: made once more, and as it is stored."""
+    rows = (table["parametrization"] == list(SEEDS).index(parametrization)) & (table["size"] == size)
+    row, now = np.flatnonzero(rows & (table["seed"] == 3))[0], case(parametrization, size, 3)
+    return now, {key: table[key][row] for key in now}
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(SAMPLES=SAMPLES, DIMENSION=DIMENSION, DEPTH=DEPTH, STEPS=STEPS, RECORD=RECORD, LAYER=LAYER)
+    | dict(SCALE=SCALE, RATE=RATE, STD=STD, SAME=SAME, SEEDS=SEEDS, ACCURACY=ACCURACY),
+    witnesses={name: partial(case, name, 16, 1, record=(3, 8)) for name in SEEDS},
+    rows={
+        f"{name}, width {size}": partial(again, name, size)
+        for name, size in (("mup", 60), ("mup", 250), ("ntk", 500))
+    },
+)
+
+
 def main() -> None:
     """Runs every case and writes the table."""
-    made_by = fingerprint()
-    chosen = cases(made_by)
-    rows = sweeps.run(case, chosen, store=STORE)
+    chosen = cases()
+    rows = sweeps.run(case, chosen, store=TABLE.store)
     table = {key: np.array([row[key] for row in rows]).astype(np.float32) for key in rows[0]}
-    np.savez_compressed(
-        STORED,
+    TABLE.write(
         parametrization=[list(SEEDS).index(one["parametrization"]) for one in chosen],
         size=[one["size"] for one in chosen],
         seed=[one["seed"] for one in chosen],
         steps=RECORD,
-        fingerprint=made_by,
         **table,
     )
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import stored
 from scipy import sparse, special
 from spectral_dynamics import networks
 from spectral_dynamics.errors import DivergenceError
 from spectral_dynamics.problems import Classifier
+from spectral_experiments import tasks
 
-tasks = stored.experiment("tasks")
 D, N, B = 5, 7, 6
 
 

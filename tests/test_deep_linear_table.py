@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import stored
+import spectral_experiments
 from spectral_dynamics import problems, sweeps
 from spectral_dynamics.dynamics import deep_linear
 from spectral_dynamics.spectra import outliers
-
-experiment = stored.experiment("deep_linear")
+from spectral_experiments import deep_linear as experiment
 
 LINE = experiment.LINE
 LOSSES, VALUES, COSINES = 0.02, 0.005, 0.02  # allowed: relative, relative, absolute
@@ -17,7 +16,7 @@ LOSSES, VALUES, COSINES = 0.02, 0.005, 0.02  # allowed: relative, relative, abso
 
 @pytest.fixture(scope="module")
 def table():
-    return stored.table(experiment)
+    return spectral_experiments.table("deep_linear")
 
 
 @pytest.fixture(scope="module", params=experiment.NAMES)
@@ -44,10 +43,6 @@ def standing(theory):
                 yield row, layer, step, found
 
 
-def test_the_table_is_not_older_than_the_code_that_made_it(table):
-    assert table["fingerprint"] == experiment.fingerprint(), "run python experiments/deep_linear.py, and the chapters"
-
-
 def test_the_settings_are_those_of_the_script(table):
     assert list(table["names"]) == experiment.NAMES
     parameters_stored = [json.loads(parameters) for parameters in table["parameters"]]
@@ -68,11 +63,9 @@ def test_the_settings_span_what_is_promised():
 
 
 @pytest.mark.parametrize("name", ["one layer", "NTK, SGD, momentum, decay"])
-def test_a_small_network_runs_to_its_stored_row(table, name):
-    size = experiment.SETTINGS[name][0][0]
-    row = (table["setting"] == experiment.NAMES.index(name)) & (table["size"] == size) & (table["seed"] == 0)
-    for key, value in experiment.case(name, size, 0, "").items():
-        np.testing.assert_allclose(value, table[key][row][0], rtol=1e-6, atol=1e-6, err_msg=key)
+def test_a_small_network_runs_to_its_stored_row(name):
+    """Forty steps well below the edge of stability, where rounding is forgotten: all that is stored."""
+    assert not experiment.TABLE.changed_rows(name)
 
 
 def test_three_sizes_of_ratio_four_and_errors_of_the_limit_below_half_of_what_is_allowed(setting):

@@ -5,15 +5,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-import stored
+import spectral_experiments
 from scipy import linalg
 from scipy.interpolate import PchipInterpolator
 from spectral_dynamics import networks, sweeps
 from spectral_dynamics.dynamics import deep_linear
 from spectral_dynamics.problems import DeepLinear
 from spectral_dynamics.spectra import outliers
-
-escape = stored.experiment("escape")
+from spectral_experiments import escape
 
 MARKS = np.array([0.7, 0.85, 1.0, 1.2, 1.4])  # strengths of a spike, in thresholds
 REFERENCE = "reference, first layer"
@@ -21,22 +20,16 @@ REFERENCE = "reference, first layer"
 
 @pytest.fixture(scope="module")
 def table():
-    return stored.table(escape)
+    return spectral_experiments.table("escape")
 
 
 # The experiment
 
 
-def test_the_table_is_not_older_than_the_code_that_made_it(table):
-    assert table["fingerprint"] == escape.fingerprint(), "run python experiments/escape.py, and the chapter"
-
-
-def test_a_small_case_runs_to_its_stored_row(table):
-    j = table["names"].tolist().index("scale 4")
-    row = np.flatnonzero((table["setting"] == j) & (table["size"] == 200))[0]
-    again = escape.case("scale 4", 200, 0, "")["tops"]
-    np.testing.assert_allclose(table["tops"][row, :, : again.shape[1]], again, rtol=1e-6)
-    np.testing.assert_allclose(escape.cell(2.0, 0.5, ""), table["map_tops"][3, 3], rtol=1e-6)
+@pytest.mark.parametrize("name", ["scale 4", "map"])
+def test_a_small_case_runs_to_its_stored_row(name):
+    """Below the edge of stability, where training forgets rounding: all steps."""
+    assert not escape.TABLE.changed_rows(name)
 
 
 @pytest.mark.parametrize(("layer", "width_ratio"), [(0, 0.5), (0, 2.0), (1, 1.0)])

@@ -4,23 +4,18 @@ import json
 
 import numpy as np
 import pytest
-import stored
+import spectral_experiments
 from spectral_dynamics import problems, sweeps
 from spectral_dynamics.dynamics.deep_linear import solve
 from spectral_dynamics.spectra import sharpness
-
-experiment = stored.experiment("sharpness")
+from spectral_experiments import sharpness as experiment
 
 MODE, BULK = 0.015, 0.01  # allowed: relative difference of modes, Kolmogorov-Smirnov distance of bulks
 
 
 @pytest.fixture(scope="module")
 def table():
-    return stored.table(experiment)
-
-
-def test_the_table_is_not_older_than_the_code_that_made_it(table):
-    assert table["fingerprint"] == experiment.fingerprint(), "run python experiments/sharpness.py, and the chapters"
+    return spectral_experiments.table("sharpness")
 
 
 def test_the_settings_are_those_of_the_script(table):
@@ -79,9 +74,7 @@ def distance(quantiles, law, shift):
     return max(np.abs(law.cdf(x + shift) - above).max(), np.abs(law.cdf(x + shift - 1e-9) - below)[x > 0].max())
 
 
-def test_a_small_case_gives_what_is_stored(table):
-    number = experiment.NAMES.index("population")
-    row = np.flatnonzero((table["setting"] == number) & (table["size"] == 250) & (table["seed"] == 1))
-    again = experiment.case("population", 250, 1, made_by="")
-    for key, value in again.items():
-        assert table[key][row[0]] == pytest.approx(value, rel=1e-4, abs=1e-5)
+@pytest.mark.parametrize("name", ["population", "bulk of few samples"])
+def test_a_small_case_gives_what_is_stored(name):
+    """Below the edge of stability, where training forgets rounding."""
+    assert not experiment.TABLE.changed_rows(name)

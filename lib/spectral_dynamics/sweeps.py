@@ -1,13 +1,19 @@
-"""Many cases, many seeds, several sizes: run them once, keep every result, and go to infinite size."""
+"""Many cases, many seeds, several sizes: run them once, keep every result, and go to infinite size.
+
+What is kept for good is a `Table`: arrays in a file, with the constants they were made with and *witnesses*, tiny
+runs of the very functions that made them. A table is as good as its code for as long as its constants are the same
+to the last bit and its witnesses come out the same to rounding; how that code is written may change.
+"""
 
 import hashlib
-import inspect
+import json
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
-from types import FunctionType, ModuleType
 
 import numpy as np
 from joblib import Memory, Parallel, delayed
@@ -15,6 +21,7 @@ from joblib import Memory, Parallel, delayed
 from . import arguments
 
 CONSTANTS, WITNESSES = "constants", "witnesses"  # what a table's file holds besides the table
+ROUNDING = 1e-8  # of its largest entry: what a witness may be off by on another processor
 
 
 def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -> list:
@@ -22,7 +29,7 @@ def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -
 
     `function` must be pure: its result depends on its arguments alone, seeds included. `store`: a folder; a case
     found there is read, not run, so that an interrupted sweep goes on where it stopped. Results are forgotten when
-    the source of `function` changes, not when what it calls does: let that be an argument (a version, or a hash).
+    the source of `function` changes, not when what it calls does: `Table.store` is another folder then.
     Raises ValueError, and whatever `function` raises; results of the cases before that are kept.
     """
     workers = arguments.whole("workers", workers, at_least=1)
@@ -30,31 +37,199 @@ def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -
     return Parallel(n_jobs=workers)(delayed(kept)(**case) for case in cases)
 
 
-def fingerprint(*parts) -> str:
-    """A hash of the code, and the constants, that a stored result came from: it changes when one of them does.
+# Stored tables
 
-    Functions, classes and modules stand for their source, anything else for its `repr`. Name what the numbers depend
-    on, down to the functions that are called, and nothing else: a result is stale when this is not what it was.
-    Raises ValueError for a part whose `repr` is an address in memory.
+
+@dataclass(frozen=True)
+class Table:
+    """A stored table, what it was made with, and what shows that today's code would make it again.
+
+    `path`: its file, NAME.npz. `constants`: name: value, what the numbers depend on besides code, compared exactly
+    (see `exact`). `witnesses`: name: a function without arguments, one for every setting: a run of a few neurons and
+    at most ten steps by the functions that made the table, in double precision; it returns an array or a dictionary
+    of arrays, compared to ROUNDING of the largest entry of each. So it must hold nothing that rounding decides: no
+    chaos, no sign of a singular vector as it comes, no place of the larger of two equals. `rows`: name: a function of
+    the table that runs one stored row of a setting again, or what is stable of it, and returns (again, stored), two
+    dictionaries of arrays, to be the same to `close` of the largest entry of each; or (again, stored, close).
+    `needs`: a package without which nothing can be run again.
     """
-    coded = (FunctionType, type, ModuleType)
-    texts = [inspect.getsource(part) if isinstance(part, coded) else repr(part) for part in parts]
-    for part, text in zip(parts, texts, strict=True):
-        if not isinstance(part, coded) and " at 0x" in text:
-            raise ValueError(f"parts must be code or have a repr that is the same in every run, got {text}")
-    return hashlib.sha256("\0".join(texts).replace("\r", "").encode()).hexdigest()
+
+    path: Path
+    constants: dict
+    witnesses: dict[str, Callable]
+    rows: dict[str, Callable] = field(default_factory=dict)
+    close: float = 1e-5
+    needs: str | None = None
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The stored arrays, by name, without constants and witnesses. Raises as `read` does."""
+        return read(self.path)
+
+    def write(self, **arrays) -> None:
+        """Writes the table with constants and witnesses, of the code as it runs now, whole or not at all."""
+        if taken := {CONSTANTS, WITNESSES} & set(arrays):
+            raise ValueError(f"arrays must have other names than {', '.join(sorted(taken))}")
+        texts = {CONSTANTS: json.dumps(self._constants), WITNESSES: json.dumps(self._listed)}
+        write(self.path, **arrays, **texts)
+
+    @property
+    def store(self) -> Path:
+        """The folder for results of this code and these constants, to be handed to `run`: others are elsewhere."""
+        digest = hashlib.sha256(json.dumps(self._constants).encode())
+        for name, result in self._results.items():
+            for key, value in result.items():
+                digest.update(f"{name}/{key}/{value.shape}".encode())
+                digest.update((np.round(value / _scale(value), 8) + 0.0).tobytes())
+        return self.path.parent / ".store" / self.path.stem / digest.hexdigest()[:16]
+
+    def changed_constants(self) -> list[str]:
+        """A sentence for each constant that is not what the table was made with; [] when all are."""
+        stored, now = self._stored(CONSTANTS), self._constants
+        found = [
+            f"constant {name}: the table was made with {_short(stored.get(name))}, now it is {_short(text)}"
+            for name, text in now.items()
+            if stored.get(name) != text
+        ]
+        return found + [
+            f"constant {name}: the table was made with it, now there is none" for name in stored if name not in now
+        ]
+
+    def changed_witnesses(self) -> list[str]:
+        """A sentence for each quantity of each witness that comes out otherwise than when the table was made."""
+        stored, found = self._stored(WITNESSES), []
+        found += [f"witness {name}: stored, and nothing runs it" for name in stored if name not in self._results]
+        for name, result in self._results.items():
+            if name in stored:
+                found += [f"witness {name}, {text}" for text in _differences(result, stored[name], ROUNDING)]
+            else:
+                found.append(f"witness {name}: not stored")
+        return found
+
+    def changed_rows(self, *names: str) -> list[str]:
+        """A sentence for each quantity of the rows `names`, all by default, that does not come out as stored."""
+        table, found = self.read(), []
+        for name in names or self.rows:
+            again, stored, *close = self.rows[name](table)
+            found += [f"row {name}, {text}" for text in _differences(again, stored, *close or [self.close])]
+        return found
+
+    def refresh(self) -> None:
+        """Stores today's witnesses with the table as it is.
+
+        For a change of what tiny runs alone can see. Raises ValueError when a constant has changed, or when one of
+        the rows comes out otherwise than it is stored: then the table has to be made again.
+        """
+        if found := self.changed_constants() + self.changed_rows():
+            raise ValueError(f"the table {self.path.name} must be made again: {'; '.join(found)}")
+        self.write(**self.read())
+
+    @cached_property
+    def _constants(self) -> dict[str, str]:
+        return {name: exact(value, name) for name, value in self.constants.items()}
+
+    @cached_property
+    def _results(self) -> dict[str, dict[str, np.ndarray]]:
+        return {name: _arrays(function()) for name, function in self.witnesses.items()}
+
+    @property
+    def _listed(self) -> dict:
+        return {name: {key: value.tolist() for key, value in one.items()} for name, one in self._results.items()}
+
+    def _stored(self, part: str) -> dict:
+        everything = _loaded(self.path)
+        if part not in everything:
+            raise ValueError(f"the table {self.path.name} has no {part}, it must be made again")
+        return json.loads(str(everything[part]))
 
 
 def read(path) -> dict[str, np.ndarray]:
     """The arrays of a stored table. Raises FileNotFoundError, and ValueError for a file that cannot be read."""
+    return {name: array for name, array in _loaded(Path(path)).items() if name not in (CONSTANTS, WITNESSES)}
+
+
+def write(path, **arrays) -> None:
+    """Writes a compressed .npz; whoever reads it meanwhile finds the old file, or the new one."""
     path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def exact(value, name: str = "value") -> str:
+    """A text that is the same for two values when they are, to the last bit and in the same order, and only then.
+
+    Of None, truth values, numbers, texts, bytes; numpy's scalars and arrays, by type, shape and bytes; lists, tuples
+    and dictionaries, in their order, and dataclasses, by field, of all these. Raises ValueError for anything else:
+    functions, and what is known by its address in memory.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, float, complex, str, bytes):
+        return repr(value)
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+        dtype = value.dtype.newbyteorder("<")
+        digest = hashlib.sha256(np.ascontiguousarray(value, dtype).tobytes()).hexdigest()[:32]
+        return f"{kind.__name__}({dtype.str}, {np.shape(value)}, {digest})"
+    if kind in (list, tuple):
+        parts = [exact(part, f"{name}[{place}]") for place, part in enumerate(value)]
+        return f"{kind.__name__}({', '.join(parts)})"
+    if kind is dict:
+        parts = [f"{exact(key, name)}: {exact(one, f'{name}[{key!r}]')}" for key, one in value.items()]
+        return f"dict({', '.join(parts)})"
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = [f"{one.name}={exact(getattr(value, one.name), f'{name}.{one.name}')}" for one in fields(value)]
+        return f"{kind.__name__}({', '.join(parts)})"
+    raise ValueError(
+        f"{name} must be made of numbers, texts, arrays, lists, dictionaries and dataclasses, got {value!r}"
+    )
+
+
+def _loaded(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"the table {path.name} is missing, {path.with_suffix('.py').name} makes it: {path}")
     try:
         with np.load(path) as file:
-            return {name: file[name] for name in file.files if name not in (CONSTANTS, WITNESSES)}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            return {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"the table {path.name} is damaged, {error}: {path}") from error
+
+
+def _arrays(result) -> dict[str, np.ndarray]:
+    """What a witness returned, as arrays of numbers by name."""
+    result = result if isinstance(result, dict) else {"result": result}
+    return {key: np.asarray(value, dtype=np.float64) for key, value in result.items()}
+
+
+def _differences(now: dict, stored: dict, allowed: float) -> list[str]:
+    """Which quantities are not the same to `allowed` of their largest entry, and by how much."""
+    if set(now) != set(stored):
+        return [f"quantities {', '.join(sorted(set(now) ^ set(stored)))}: only now, or only stored"]
+    apart = {key: _apart(np.asarray(now[key], float), np.asarray(stored[key], float)) for key in stored}
+    return [f"{key}: {off:.2g} of its largest entry apart" for key, off in apart.items() if not off <= allowed]
+
+
+def _apart(now: np.ndarray, stored: np.ndarray) -> float:
+    if now.shape != stored.shape:
+        return np.inf
+    finite = np.isfinite(stored) & np.isfinite(now)
+    if not np.array_equal(now[~finite], stored[~finite], equal_nan=True):
+        return np.inf
+    return float(np.max(np.abs(now - stored)[finite], initial=0.0) / _scale(stored))
+
+
+def _scale(values: np.ndarray) -> float:
+    """The largest finite entry; 1 where all are 0."""
+    return float(np.max(np.abs(values[np.isfinite(values)]), initial=0.0)) or 1.0
+
+
+def _short(text) -> str:
+    return text if text is None or len(text) <= 100 else f"{text[:97]}..."
+
+
+# To infinite size
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,40 @@
+"""Every stored table is what today's code would make: its constants to the last bit, its tiny runs to rounding."""
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+import spectral_experiments
+
+
+@pytest.fixture(params=spectral_experiments.NAMES)
+def stored(request):
+    return importlib.import_module(f"spectral_experiments.{request.param}").TABLE
+
+
+def remedy(table):
+    return f"run python experiments/{table.path.stem}.py, and the chapters that read it (or see CONTRIBUTING.md)"
+
+
+def test_the_table_was_made_with_the_constants_of_its_script(stored):
+    assert not stored.changed_constants(), remedy(stored)
+
+
+def test_every_witness_comes_out_as_when_the_table_was_made(stored):
+    if stored.needs and not importlib.util.find_spec(stored.needs):
+        pytest.skip(f"the witnesses of {stored.path.name} need {stored.needs}, which is not installed")
+    assert not stored.changed_witnesses(), remedy(stored)
+
+
+def test_every_stored_file_has_a_name_by_which_it_is_read():
+    stored = {path.stem for folder in spectral_experiments.__path__ for path in Path(folder).glob("*.npz")}
+    assert stored == set(spectral_experiments.NAMES)
+
+
+def test_a_table_is_read_by_its_name():
+    table = spectral_experiments.table("widths")
+    assert table["loss"].shape == (len(table["size"]), 25)
+    assert not {"constants", "witnesses"} & set(table)
+    with pytest.raises(ValueError, match="name must be one of deep_linear, digits"):
+        spectral_experiments.table("width")
