@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import figures
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -42,6 +43,7 @@ def execute_chapter(path: Path) -> float:
     client.resources = {"metadata": {"path": str(path.parent)}}
     client.extra_arguments = ["--log-level=ERROR"]
     client.execute()
+    figures.shrink(notebook)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, path)
