@@ -72,34 +72,135 @@ class Visit:
         self.context.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_complete_offline(html, browser, name):
-    with Visit(browser, (html / "chapters" / f"{name}.html").as_uri(), DESKTOP) as visit:
-        page = visit.page
-        assert not visit.outside, f"requests left the machine: {visit.outside}"
-        assert not visit.errors
-        raw = page.evaluate(
-            "() => [...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container'))"
-            ".map(e => e.textContent)"
+@pytest.fixture(scope="module", params=PAGES)
+def desktop(html, browser, request):
+    """A chapter on a desk, opened once for all tests that ask for it; the one that changes it comes last."""
+    with Visit(browser, (html / "chapters" / f"{request.param}.html").as_uri(), DESKTOP) as visit:
+        yield visit
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def phone(html, browser, request):
+    """A chapter on a phone at night, likewise."""
+    with Visit(browser, (html / "chapters" / f"{request.param}.html").as_uri(), PHONE, scheme="dark") as visit:
+        yield visit
+
+
+def test_page_is_complete_offline(desktop):
+    page = desktop.page
+    assert not desktop.outside, f"requests left the machine: {desktop.outside}"
+    assert not desktop.errors
+    raw = page.evaluate(
+        "() => [...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container'))"
+        ".map(e => e.textContent)"
+    )
+    assert not raw, f"formulas that did not render: {raw[:3]}"
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert page.evaluate("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    described = page.evaluate("() => [...document.querySelectorAll('article img')].map(i => i.alt)")
+    described += page.evaluate("() => [...document.querySelectorAll('article iframe')].map(f => f.title)")
+    missing = [alt for alt in described if len(alt) < 20 or alt.endswith((".png", ".jpeg", ".svg"))]
+    assert not missing, f"figures or movies without a description: {missing}"
+
+
+FIGURES = """() => [...document.querySelectorAll('article img')].map(i =>
+    [i.naturalWidth / i.clientWidth, i.naturalHeight / i.clientHeight])"""
+
+
+def test_figures_have_two_pixels_for_one(desktop):
+    for across, down in desktop.page.evaluate(FIGURES):
+        assert across > 1.95, f"a figure has {across:.2f} pixels for one of the page"
+        assert down == pytest.approx(across, rel=0.02), "a figure is out of shape"
+
+
+CLOSED = """() => [...document.querySelectorAll('.toggle-hidden .admonition-title ~ *, details > :not(summary)')]
+    .filter(e => !e.checkVisibility({opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true})
+        || e.clientHeight < 10).map(e => e.textContent.slice(0, 80))"""
+
+
+def test_printing_opens_solutions_and_hides_sidebars(desktop):
+    page = desktop.page
+    page.emulate_media(media="print")
+    try:
+        closed = page.evaluate(CLOSED)
+        assert not closed, f"closed on paper: {closed}"
+        assert page.locator(".bd-sidebar-primary:visible, .bd-sidebar-secondary:visible").count() == 0
+        cut = page.evaluate(
+            "() => [...document.querySelectorAll('article img')].filter(i => i.clientWidth > i.closest('article')"
+            ".clientWidth || getComputedStyle(i).breakInside !== 'avoid').length"
         )
-        assert not raw, f"formulas that did not render: {raw[:3]}"
-        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-        assert page.evaluate("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        described = page.evaluate("() => [...document.querySelectorAll('article img')].map(i => i.alt)")
-        described += page.evaluate("() => [...document.querySelectorAll('article iframe')].map(f => f.title)")
-        missing = [alt for alt in described if len(alt) < 20 or alt.endswith((".png", ".jpeg", ".svg"))]
-        assert not missing, f"figures or movies without a description: {missing}"
+        assert cut == 0, f"{cut} figures can be cut"
+    finally:
+        page.emulate_media(media="screen")
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_phone(html, browser, name):
-    with Visit(browser, (html / "chapters" / f"{name}.html").as_uri(), PHONE) as visit:
-        width = visit.page.evaluate("() => document.documentElement.scrollWidth")
-        assert width <= PHONE["width"], f"the page is {width} px wide on a screen of {PHONE['width']}"
-        for movie in visit.page.frames[1:]:
-            hidden = movie.evaluate("() => document.documentElement.scrollHeight - window.innerHeight")
-            assert hidden <= 0, f"{hidden} px of the movie are cut off"
-        assert not visit.outside and not visit.errors
+def test_page_fits_a_phone(phone):
+    page = phone.page
+    width = page.evaluate("() => document.documentElement.scrollWidth")
+    assert width <= PHONE["width"], f"the page is {width} px wide on a screen of {PHONE['width']}"
+    for movie in page.frames[1:]:
+        hidden = movie.evaluate("() => document.documentElement.scrollHeight - window.innerHeight")
+        assert hidden <= 0, f"{hidden} px of the movie are cut off"
+    for across, down in page.evaluate(FIGURES):
+        assert down == pytest.approx(across, rel=0.02), "a figure is out of shape"
+    assert not phone.outside and not phone.errors
+
+
+# Whatever a formula is wider than must scroll: from the formula outwards, the first box that cuts is asked.
+OPEN = """() => {
+    document.querySelectorAll('details').forEach(e => e.open = true);
+    document.querySelectorAll('.toggle-hidden').forEach(e => e.classList.remove('toggle-hidden'));
+}"""
+CUT = """() => [...document.querySelectorAll('article .math mjx-math')].filter(m => m.getClientRects().length)
+    .map(m => {
+        for (let box = m.parentElement; box; box = box.parentElement) {
+            const flow = getComputedStyle(box).overflowX;
+            if (flow === 'auto' || flow === 'scroll') return box.getBoundingClientRect().right - innerWidth;
+            if (flow !== 'visible' && box.getBoundingClientRect().right < innerWidth)
+                return m.getBoundingClientRect().right - box.getBoundingClientRect().right;
+        }
+        return m.getBoundingClientRect().right - innerWidth;
+    })"""
+
+
+def test_no_formula_is_cut_off_on_a_phone(phone):
+    phone.page.evaluate(OPEN)
+    cut = [round(pixels) for pixels in phone.page.evaluate(CUT) if pixels > 1]
+    assert not cut, f"{len(cut)} formulas end beyond what can be seen or scrolled to, by {cut} px"
+    width = phone.page.evaluate("() => document.documentElement.scrollWidth")
+    assert width <= PHONE["width"], f"with all opened the page is {width} px wide"
+
+
+# A formula is thousands of boxes to axe, and always the same kind of thing: a letter stands for each.
+FORMULAS_TO_LETTERS = "() => document.querySelectorAll('mjx-container').forEach(e => e.replaceWith('x'))"
+AXE = {"resultTypes": ["violations"], "iframes": False, "rules": {"label-content-name-mismatch": {"enabled": True}}}
+
+
+def barriers(visit) -> list[str]:
+    """What axe-core finds serious or critical on a page, dropdowns open. Takes the formulas off the page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    visit.page.evaluate(OPEN)
+    visit.page.evaluate(FORMULAS_TO_LETTERS)
+    found = Axe().run(visit.page, options=AXE).response["violations"]
+    return [
+        f"{barrier['id']}: {len(barrier['nodes'])} times, as in {barrier['nodes'][0]['html'][:200]}"
+        for barrier in found
+        if barrier["impact"] in ("serious", "critical")
+    ]
+
+
+def test_no_serious_barrier_in_light(desktop):
+    assert not barriers(desktop)
+
+
+def test_no_serious_barrier_in_dark_on_a_phone(phone):
+    assert phone.page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+    assert not barriers(phone)
+
+
+def test_the_pages_fit_into_sixty_megabytes(html):
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) < 60e6
 
 
 def test_the_address_to_open_leads_to_the_preface(html, browser):

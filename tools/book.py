@@ -13,6 +13,7 @@ from pathlib import Path
 
 import downloads
 import environment
+import figures
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -61,6 +62,7 @@ def execute_chapter(path: Path) -> float:
     client.execute()
     if flaws := chapters.flaws(notebook, path.stem):
         raise ValueError("\n".join(flaws))
+    figures.shrink(notebook)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(notebook, path)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 _FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
+_SEARCH_LABEL = re.compile(r'(<button class="[^"]*search-button-field[^>]*) aria-label="Search"')
 
 
 def copy_movies(app, exception) -> None:
@@ -20,12 +21,14 @@ def drop_thebe(app, page, template, context, doctree) -> None:
         context[kind] = [item for item in context.get(kind, []) if "thebe" not in _text(item)]
 
 
-def drop_font_preloads(app, exception) -> None:
-    """From a folder a preload of a font is refused and reported as an error; the style sheet loads the same fonts."""
+def mend_pages(app, exception) -> None:
+    """From a folder a preload of a font is refused and reported as an error; the style sheet loads the same fonts.
+    The search button is called what is written on it, "Search" and its keys: who speaks to a page reads that out."""
     if exception is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            page.write_text(_FONT_PRELOAD.sub("", text), encoding="utf-8")
+            text = _SEARCH_LABEL.sub(r"\1", _FONT_PRELOAD.sub("", text))
+            page.write_text(text, encoding="utf-8")
 
 
 def _text(item) -> str:
@@ -35,5 +38,5 @@ def _text(item) -> str:
 def setup(app) -> dict:
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", copy_movies)
-    app.connect("build-finished", drop_font_preloads)
+    app.connect("build-finished", mend_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
