@@ -1,4 +1,7 @@
-"""Compile requirements.in into requirements.txt: the whole closure, exact, for Python 3.11 to 3.13."""
+"""Compile requirements.in into requirements.txt: the whole closure, exact, for Python 3.11 to 3.13.
+
+Versions that are there stay; `--upgrade` takes the newest of all, `--upgrade-package NAME` of one.
+"""
 
 import subprocess
 import sys
@@ -13,11 +16,14 @@ jupyter-book<2
 
 
 def main() -> None:
+    target = Path("requirements.txt")
     command = [sys.executable, "-m", "uv", "pip", "compile", "requirements.in", "--universal"]
-    command += ["--python-version", "3.11", "--quiet", "--no-header", "--no-emit-index-url"]
-    command += ["--no-annotate"]
-    pins = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    Path("requirements.txt").write_text(HEADER + pins)
+    command += ["--python-version", "3.11", "--quiet", "--no-header", "--no-emit-index-url", "--no-annotate"]
+    # uv keeps the versions that it finds where it writes: a new requirement moves no other one.
+    command += ["--output-file", str(target), *sys.argv[1:]]
+    target.write_text(target.read_text().removeprefix(HEADER))
+    subprocess.run(command, check=True)
+    target.write_text(HEADER + target.read_text())
 
 
 if __name__ == "__main__":
