@@ -246,6 +246,18 @@ def test_an_interrupted_set_up_leaves_nothing_behind(sources, made):
     assert checkout.recorded(sources) == {}
 
 
+def test_an_interrupted_removal_does_not_pass_for_a_set_up(sources, made, monkeypatch):
+    checkout.set_up(sources, install)
+    before = (sources / "requirements.txt").read_bytes()
+    (sources / "requirements.txt").write_text("numpy==3\n", encoding="utf-8")
+    with monkeypatch.context() as patient, pytest.raises(KeyboardInterrupt):
+        patient.setattr(checkout.shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        checkout.set_up(sources, install)
+    (sources / "requirements.txt").write_bytes(before)
+    checkout.set_up(sources, install)
+    assert len(made) == 2
+
+
 def test_an_older_python_is_told_so_and_may_start_what_stands(sources, made, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
     with pytest.raises(SystemExit, match=r"Python 3\.11 or newer is needed"):
