@@ -56,7 +56,7 @@ def execute_chapter(path: Path) -> float:
     """
     started = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False)
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True)
     client.resources = {"metadata": {"path": str(path.parent)}}
     client.extra_arguments = ["--log-level=ERROR"]
     client.execute()
