@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from tokenize import generate_tokens, untokenize
 
 import spectral_experiments
 
@@ -139,8 +140,10 @@ def rename(folder: Path) -> list[str]:
     network = folder / NETWORKS
     names = sorted(set(re.findall(r"^ *(?:def|class) (_[A-Za-z]\w*)", network.read_text(encoding="utf-8"), re.M)))
     for path in [network, *(folder / "spectral_experiments").glob("*.py")]:
-        source = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(rf"\b({'|'.join(names)})\b", r"\1_renamed", source), encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            tokens = list(generate_tokens(file.readline))
+        mine = [one._replace(string=f"{one.string}_renamed") if one.string in names else one for one in tokens]
+        path.write_text(untokenize((one.type, one.string) for one in mine), encoding="utf-8")
     return names
 
 
