@@ -137,17 +137,22 @@ def cases(names=NAMES, widths=WIDTHS, seeds=SEEDS, steps=STEPS) -> list[dict]:
     return [dict(zip(keys, one, strict=True)) | {"marks": marks_of(steps)} for one in order]
 
 
-def again(name: str, outputs: int, table: dict) -> tuple[dict, dict]:
+def again(name: str, outputs: int, table: dict) -> tuple[dict, dict, float]:
     """The first network of the smallest width of a task, made once more, and as it is stored: up to the second mark.
 
-    It was trained in single precision. A sixteenth of the training leaves rounding where it was.
+    It was trained in single precision. Digits and words leave rounding below 1e-4 in a sixteenth of the training. At
+    the rate of the patches it is amplified from the first steps on: of them the start is compared, and the mean of
+    the loss over AVERAGED steps, which was seen to move by 2 % from one processor to another.
     """
     rows = (table["task"] == NAMES.index(name)) & (table["outputs"] == outputs) & (table["width"] == min(WIDTHS))
     row, early = np.flatnonzero(rows)[0], slice(0, 2)
     now = case(name, outputs, min(WIDTHS), int(table["seed"][row]), table["marks"][early])
-    return now, {key: table[key][row][early] for key in now if key != "values"} | {
-        "values": table[f"values_{row}"][early]
-    }
+    stored = {key: table[key][row][early] for key in now if key != "values"}
+    stored["values"] = table[f"values_{row}"][early]
+    if name != "which patch":
+        return now, stored, 3e-4
+    calm = [{"start": found["values"][0], "loss": found["loss"]} for found in (now, stored)]
+    return *calm, 0.06
 
 
 def kinds(width: int) -> list[tuple[str, int]]:
@@ -167,10 +172,10 @@ TABLE = sweeps.Table(
     | dict(WITHIN=WITHIN, ROUNDS=ROUNDS, KEPT=KEPT, PRECISION=np.dtype(PRECISION).name, BATCH=tasks.BATCH)
     | dict(WINDOW=tasks.WINDOW, NETWORK=tasks.NETWORK),
     witnesses={
-        f"{name}, {outputs} outputs": partial(
-            case, name, outputs, 24, 1, marks_of(8), 2.0 if name in LARGE else 50.0, **tiny(name)
-        )
-        for name, outputs in kinds(24)
+        f"{name}, {outputs} outputs": partial(case, name, outputs, width, 1, marks_of(8), faster, **tiny(name))
+        for large, width, faster in ((False, 60, 50.0), (True, 24, 2.0))  # wide and fast enough for outliers
+        for name, outputs in kinds(width)
+        if (name in LARGE) == large
     }
     | {
         f"{name}, rate {rate:g}": partial(tune, name, rate, width=8, steps=4, **tiny(name))
@@ -178,7 +183,6 @@ TABLE = sweeps.Table(
         for rate in RATES
     },
     rows={f"{name}, {outputs} outputs": partial(again, name, outputs) for name, outputs in kinds(min(WIDTHS))},
-    close=1e-4,
 )
 
 

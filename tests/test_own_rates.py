@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import spectral_experiments
 from spectral_experiments import own_rates as experiment
-from spectral_experiments import real_tasks
+from spectral_experiments import real_tasks, tasks
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,8 @@ def test_the_rule_gives_the_learning_rates(table):
 @pytest.mark.parametrize("name", ["which patch, gentle", "at the end"])
 def test_a_small_network_runs_to_its_stored_row(name):
     """What single precision leaves alone on every processor: see the docstrings of `again` and `again_at_the_end`."""
+    if name == "at the end" and tasks.text_hash() != spectral_experiments.table("real_tasks")["text"]:
+        pytest.skip("this version of Python has other help texts than the one that the words were learned from")
     assert not experiment.TABLE.changed_rows(name)
 
 

@@ -27,9 +27,9 @@ def test_every_width_and_seed_is_there(table):
     assert len(experiment.SEEDS) >= 3 and min(experiment.WIDTHS) <= 128 and max(experiment.WIDTHS) >= 1024
 
 
-@pytest.mark.parametrize("name", ["ten digits, 10 outputs", "which patch, 512 outputs"])
+@pytest.mark.parametrize("name", ["ten digits, 10 outputs", "which patch, 64 outputs"])
 def test_a_small_network_runs_to_its_stored_row(name):
-    """A sixteenth of the training, as far as single precision's rounding stays small."""
+    """A sixteenth of the training, what single precision leaves alone of it: see the docstring of `again`."""
     assert not experiment.TABLE.changed_rows(name)
 
 

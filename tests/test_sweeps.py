@@ -1,5 +1,9 @@
 """Sweeps: nothing is run twice, nothing is lost, and the line to infinite size is the right one."""
 
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,23 +72,149 @@ def test_workers_are_counted(tmp_path):
         sweeps.run(counted, [], store=tmp_path, workers=0)
 
 
-def first(x):
-    return x + 1
+# Stored tables
 
 
-def second(x):
-    return x + 2
+@dataclass(frozen=True)
+class Given:
+    rates: np.ndarray
+    name: str
 
 
-def test_a_fingerprint_changes_with_code_and_constants_alone():
-    assert sweeps.fingerprint(first, 3) == sweeps.fingerprint(first, 3)
-    others = [(second, 3), (first, 4), (first, 3, sweeps), (first,), (3, first), (sweeps.Extrapolation, 3)]
-    assert len({sweeps.fingerprint(*parts) for parts in [(first, 3), *others]}) == 7
+LONG = np.linspace(0, 1, 5000)
+CONSTANTS = {
+    "an entry in the middle of a long array": (LONG, np.where(np.arange(5000) == 2500, LONG + 1e-9, LONG)),
+    "the last bit": (0.1, np.nextafter(0.1, 1)),
+    "the sign of zero": (0.0, -0.0),
+    "a type": (1, 1.0),
+    "a truth value": (1, True),
+    "a precision": (np.float64(0.5), np.float32(0.5)),
+    "a shape": (np.zeros((2, 3)), np.zeros((3, 2))),
+    "the order of a dictionary": ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    "list and tuple": ([1], (1,)),
+    "text and number": ("1", 1),
+    "a field of a dataclass": (Given(LONG, "x"), Given(LONG + 1e-16, "x")),
+    "where a list ends": ([[1], 2], [[1, 2]]),
+}
 
 
-def test_a_fingerprint_refuses_what_is_another_in_every_run():
-    with pytest.raises(ValueError, match="the same in every run"):
-        sweeps.fingerprint({"activation": lambda h: h})
+@pytest.mark.parametrize(("one", "other"), CONSTANTS.values(), ids=CONSTANTS)
+def test_constants_are_told_apart_to_the_last_bit(one, other):
+    assert sweeps.exact(one) != sweeps.exact(other)
+    assert sweeps.exact(one) == sweeps.exact(copy.deepcopy(one))
+
+
+def test_what_is_said_of_a_constant_does_not_depend_on_how_numpy_prints():
+    given = {"all": [LONG, Given(LONG, "x"), np.float32(1 / 3)]}
+    with np.printoptions(precision=1, threshold=2):
+        short = sweeps.exact(given)
+    assert short == sweeps.exact(given)
+
+
+@pytest.mark.parametrize("bad", [lambda h: h, np.tanh, {1, 2}, object(), np.array([object()]), Path("x"), Given])
+def test_constants_without_a_value_of_their_own_are_refused_by_name(bad):
+    with pytest.raises(ValueError, match=r"ROWS\['tanh'\]\[1\] must be made of numbers"):
+        sweeps.exact({"tanh": (1, bad)}, "ROWS")
+
+
+def stored(folder, constants=None, factor=1.0, row=1.0):
+    """A table of which everything can be changed."""
+    return sweeps.Table(
+        folder / "some.npz",
+        constants=constants or {"STEPS": 3, "RATES": LONG},
+        witnesses={"tiny, 1/2": lambda: {"loss": factor * np.array([1.0, np.inf, 0.5]), "step": -1}},
+        rows={"first": lambda table: ({"loss": row * table["loss"]}, {"loss": table["loss"]})},
+    )
+
+
+@pytest.fixture
+def written(tmp_path):
+    stored(tmp_path).write(loss=np.arange(3.0), names=["a", "b"])
+    return tmp_path
+
+
+def test_a_table_is_read_as_it_was_written_without_what_bears_witness(written):
+    table = sweeps.read(written / "some.npz")
+    assert set(table) == {"loss", "names"} and np.array_equal(table["loss"], [0, 1, 2])
+    same = stored(written)
+    assert same.changed_constants() == same.changed_witnesses() == same.changed_rows() == []
+
+
+def test_it_is_said_which_constant_has_changed(written):
+    changed = stored(written, {"STEPS": 4, "RATES": LONG, "SEED": 1}).changed_constants()
+    assert [text.split(":")[0] for text in changed] == ["constant STEPS", "constant SEED"]
+    assert "made with 3, now it is 4" in changed[0]
+    assert "now there is none" in stored(written, {"STEPS": 3}).changed_constants()[0]
+
+
+def test_it_is_said_which_quantity_of_which_witness_has_changed_and_by_how_much(written):
+    assert not stored(written, factor=1 + 1e-9).changed_witnesses()
+    assert stored(written, factor=1 + 1e-6).changed_witnesses() == [
+        "witness tiny, 1/2, loss: 1e-06 of its largest entry apart"
+    ]
+
+
+OTHERS = [{"loss": [1.0, 2.0], "step": -1}, {"loss": [1.0, np.nan, 0.5], "step": -1}, {"loss": 1.0}]
+
+
+@pytest.mark.parametrize("now", OTHERS, ids=["shape", "infinity", "names"])
+def test_another_shape_another_name_or_another_infinity_is_a_change(written, now):
+    other = replace(stored(written), witnesses={"tiny, 1/2": lambda: now})
+    assert len(other.changed_witnesses()) == 1
+    gone = replace(stored(written), witnesses={"new": lambda: now})
+    assert [text.split(":")[0] for text in gone.changed_witnesses()] == ["witness tiny, 1/2", "witness new"]
+
+
+def test_results_of_other_code_or_constants_are_kept_elsewhere(tmp_path):
+    made = stored(tmp_path)
+    assert made.store == stored(tmp_path).store == stored(tmp_path, factor=1 + 1e-14).store
+    others = [stored(tmp_path, factor=1.001), stored(tmp_path, {"STEPS": 4, "RATES": LONG})]
+    assert len({one.store for one in [made, *others]}) == 3
+
+
+def test_witnesses_are_refreshed_only_where_the_table_would_come_out_the_same(written):
+    before = sweeps.read(written / "some.npz")
+    for other in (stored(written, factor=2.0, row=1.01), stored(written, {"STEPS": 4}, factor=2.0)):
+        with pytest.raises(ValueError, match=r"some\.npz must be made again"):
+            other.refresh()
+    assert stored(written, factor=2.0).changed_witnesses()
+    stored(written, factor=2.0).refresh()
+    assert not stored(written, factor=2.0).changed_witnesses()
+    after = sweeps.read(written / "some.npz")
+    assert all(np.array_equal(after[key], before[key]) for key in before)
+
+
+def test_a_reader_never_meets_half_a_table(written, monkeypatch):
+    whole, save = (written / "some.npz").read_bytes(), np.savez_compressed
+
+    def interrupted(file, **arrays):
+        file.write(b"half a table")
+        file.flush()
+        assert (written / "some.npz").read_bytes() == whole
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stored(written).write(loss=np.ones(3))
+    assert [path.name for path in written.iterdir()] == ["some.npz"]
+    monkeypatch.setattr(np, "savez_compressed", save)
+    assert (written / "some.npz").read_bytes() == whole
+
+
+def test_a_missing_and_a_damaged_table_are_said_to_be(written):
+    with pytest.raises(FileNotFoundError, match=r"the table other\.npz is missing, other\.py makes it"):
+        sweeps.read(written / "other.npz")
+    path = written / "some.npz"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:200], b"version https://git-lfs", whole[:100] + b"\0" * 40 + whole[140:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"the table some\.npz is damaged"):
+            sweeps.read(path)
+
+
+def test_names_of_a_table_cannot_be_those_of_what_bears_witness(tmp_path):
+    with pytest.raises(ValueError, match="other names than witnesses"):
+        stored(tmp_path).write(witnesses=np.ones(2))
 
 
 # To infinite size

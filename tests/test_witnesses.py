@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
+import mutations
 import pytest
 import spectral_experiments
 
@@ -38,3 +39,23 @@ def test_a_table_is_read_by_its_name():
     assert not {"constants", "witnesses"} & set(table)
     with pytest.raises(ValueError, match="name must be one of deep_linear, digits"):
         spectral_experiments.table("width")
+
+
+# Their worth: `python tests/mutations.py` tries thirty changes
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("code").resolve()
+    mutations.copy(folder)
+    return folder
+
+
+@pytest.mark.parametrize("change", ["loss averaged over outputs", "decay of momentum halved"])
+def test_a_change_of_what_is_computed_is_seen(code, change):
+    assert mutations.mutated(change, code, ["wide", "deep_linear"])
+
+
+def test_other_names_for_all_that_is_private_are_not(code):
+    assert len(mutations.rename(code)) > 40
+    assert not mutations.red(code, [name for name in spectral_experiments.NAMES if name != "transformer"])

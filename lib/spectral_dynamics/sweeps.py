@@ -78,7 +78,7 @@ class Table:
         digest = hashlib.sha256(json.dumps(self._constants).encode())
         for name, result in self._results.items():
             for key, value in result.items():
-                digest.update(f"{name}/{key}/{value.shape}".encode())
+                digest.update(f"{name}/{key}/{value.shape}/{_scale(value):.8g}".encode())
                 digest.update((np.round(value / _scale(value), 8) + 0.0).tobytes())
         return self.path.parent / ".store" / self.path.stem / digest.hexdigest()[:16]
 
@@ -217,7 +217,7 @@ def _apart(now: np.ndarray, stored: np.ndarray) -> float:
     finite = np.isfinite(stored) & np.isfinite(now)
     if not np.array_equal(now[~finite], stored[~finite], equal_nan=True):
         return np.inf
-    return float(np.max(np.abs(now - stored)[finite], initial=0.0) / _scale(stored))
+    return float(np.max(np.abs(now[finite] - stored[finite]), initial=0.0) / _scale(stored))
 
 
 def _scale(values: np.ndarray) -> float:

@@ -1,0 +1,170 @@
+"""What witnesses see: mutations of the code that made the stored tables, and a new name for all that is private.
+
+    python tests/mutations.py
+
+applies each to a copy of the library, runs the witnesses of all tables there, and prints which tables turn red; about
+five minutes. Tests do the same for a few of them.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from tokenize import generate_tokens, untokenize
+
+import spectral_experiments
+
+ROOT = Path(__file__).resolve().parent.parent
+NETWORKS = "spectral_dynamics/networks.py"
+MUTATIONS = {  # what it does: file, what stands there, what takes its place (once)
+    "readout starts with deviation 1": (
+        NETWORKS,
+        "return [*hidden, problem.weight_std * rng.standard_normal((width, problem.outputs))]",
+        "return [*hidden, rng.standard_normal((width, problem.outputs))]",
+    ),
+    "update over fan-out": (NETWORKS, "(c / len(phi)) * (g @ phi.T)", "(c / len(g)) * (g @ phi.T)"),
+    "readout stands still": (NETWORKS, "weights[-1] + c * features[-1] @ residual", "weights[-1]"),
+    "derivative forgotten": (NETWORKS, "problem.phi_prime(preactivations[layer]) * z)", "z)"),
+    "f(0) not subtracted": (NETWORKS, "residual = problem.targets - (f - offset)", "residual = problem.targets - f"),
+    "loss averaged over outputs": (NETWORKS, "np.sum(residual**2) / problem.samples", "np.mean(residual**2)"),
+    "step over all samples": (NETWORKS, "rates[step] * scale / len(batch)", "rates[step] * scale / problem.samples"),
+    "directions of the least change": (
+        NETWORKS,
+        "svds(change, k=count, v0=start)",
+        "svds(change, k=count, v0=start, which='SM')",
+    ),
+    "change not less the start": (
+        NETWORKS,
+        "_leading_directions(final - decay * initial,",
+        "_leading_directions(final,",
+    ),
+    "width forgotten in beta": (NETWORKS, "weights[0].T @ g[0] * np.sqrt(size / width) /", "weights[0].T @ g[0] /"),
+    "noise forgotten": (NETWORKS, "delta = inputs @ v / np.sqrt(size) + noise", "delta = inputs @ v / np.sqrt(size)"),
+    "one sample less": (NETWORKS, "count = max(1, round(ratio * size))", "count = max(1, round(ratio * size) - 1)"),
+    "width forgotten in the step": (NETWORKS, "problem.gamma * np.sqrt(len(h[0]) / len(g[0]))", "problem.gamma"),
+    "decay without rate": (
+        NETWORKS,
+        "parameter *= 1 - rate * problem.weight_decay",
+        "parameter *= 1 - problem.weight_decay",
+    ),
+    "decay of momentum halved": (
+        NETWORKS,
+        "velocity -= problem.weight_decay *",
+        "velocity -= problem.weight_decay / 2 *",
+    ),
+    "tangent rates of equal layers": (NETWORKS, "*(square * size / width for square in", "*(square for square in"),
+    "alignment not normalized": (NETWORKS, "/ (linalg.norm(y) * linalg.norm(v))", "/ linalg.norm(y)"),
+    "kernel over dimension": (NETWORKS, "sampled.T @ sampled / len(inputs))", "sampled.T @ sampled / self.size)"),
+    "classifier without momentum": (
+        NETWORKS,
+        "velocity *= dtype.type(problem.momentum)",
+        "velocity *= dtype.type(0)",
+    ),
+    "residual a thousandth off": (NETWORKS, "residual[rows, labels] += 1\n", "residual[rows, labels] += 1.001\n"),
+    "drive of the flow doubled": (NETWORKS, "return (drive - square", "return (2 * drive - square"),
+    "readout flows at half speed": (NETWORKS, "(error @ hidden.T).ravel()]", "(error @ hidden.T).ravel() / 2]"),
+    "integrator ten times finer": (NETWORKS, "rtol=accuracy, atol", "rtol=accuracy / 10, atol"),
+    "divergence called earlier": (NETWORKS, "RUNAWAY = 1e6", "RUNAWAY = 1e2"),
+    "cosines not normalized": (
+        "spectral_experiments/wide.py",
+        "direction * vector @ taken / np.linalg.norm(taken, axis=0)",
+        "direction * vector @ taken",
+    ),
+    "a step too early": ("spectral_experiments/escape.py", "run.steps + 1)), 1) * c", "run.steps + 1)), 0) * c"),
+    "another secant": (
+        "spectral_experiments/edge.py",
+        "below, slope, high = None, 0.4",
+        "below, slope, high = None, 0.5",
+    ),
+    "one value less removed": (
+        "spectral_experiments/real_tasks.py",
+        "return min(2 * outputs,",
+        "return min(outputs,",
+    ),
+    "alignment of the kernel alone": ("spectral_experiments/few_digits.py", "(y @ y * np", "(len(y) * len(y) * np"),
+    "fewer control averages": ("spectral_experiments/widths.py", "np.mean(w**2) - STD**2", "np.mean(w) - STD**2"),
+}
+
+RUN = """
+import importlib, json, sys
+import spectral_dynamics
+assert spectral_dynamics.__file__.startswith(sys.argv[1]), spectral_dynamics.__file__
+red = []
+for name in sys.argv[2:]:
+    table = importlib.import_module(f"spectral_experiments.{name}").TABLE
+    try:
+        changed = table.changed_constants() + table.changed_witnesses()
+    except Exception as error:
+        changed = [repr(error)]
+    red += [name] if changed else []
+print(json.dumps(red))
+"""
+
+
+def copy(folder: Path) -> None:
+    """Library and experiments, as packages side by side."""
+    shutil.copytree(ROOT / "lib" / "spectral_dynamics", folder / "spectral_dynamics")
+    shutil.copytree(ROOT / "experiments", folder / "spectral_experiments", ignore=shutil.ignore_patterns(".store"))
+
+
+def red(folder: Path, tables) -> list[str]:
+    """Which of the tables' witnesses do not come out as they are stored, by the code in a folder."""
+    env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN, str(folder), *tables],
+        env=env, capture_output=True, text=True, check=True, cwd=folder,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def mutated(name: str, folder: Path, tables) -> list[str]:
+    """Which tables see one mutation; the copy is left as it was."""
+    file, old, new = MUTATIONS[name]
+    path = folder / file
+    source = path.read_text(encoding="utf-8")
+    if old not in source:
+        raise ValueError(f"mutation {name!r} must replace what stands in {file}, {old!r} does not")
+    path.write_text(source.replace(old, new, 1), encoding="utf-8")
+    try:
+        return red(folder, tables)
+    finally:
+        path.write_text(source, encoding="utf-8")
+
+
+def rename(folder: Path) -> list[str]:
+    """Gives every private function, method and class of the networks another name, wherever it is used."""
+    network = folder / NETWORKS
+    names = sorted(set(re.findall(r"^ *(?:def|class) (_[A-Za-z]\w*)", network.read_text(encoding="utf-8"), re.M)))
+    for path in [network, *(folder / "spectral_experiments").glob("*.py")]:
+        with open(path, encoding="utf-8") as file:
+            tokens = list(generate_tokens(file.readline))
+        mine = [one._replace(string=f"{one.string}_renamed") if one.string in names else one for one in tokens]
+        path.write_text(untokenize((one.type, one.string) for one in mine), encoding="utf-8")
+    return names
+
+
+def main() -> int:
+    """Prints what each mutation turns red, and what the new names do."""
+    without = {"transformer"}  # its own code trains it
+    tables, unseen = [name for name in spectral_experiments.NAMES if name not in without], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        copy(folder)
+        print("unchanged: red are", red(folder, tables) or "none", flush=True)
+        for name in MUTATIONS:
+            found = mutated(name, folder, tables)
+            unseen += [] if found else [name]
+            print(f"{name}: {', '.join(found) or 'NOT SEEN'}", flush=True)
+        names = rename(folder)
+        found = red(folder, tables)
+        print(f"{len(names)} private names changed: red are {', '.join(found) or 'none'}")
+    print(f"{len(MUTATIONS) - len(unseen)} of {len(MUTATIONS)} mutations seen")
+    return int(bool(unseen or found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
