@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 _FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
-_SEARCH_LABEL = re.compile(r'(<button class="[^"]*search-button-field[^>]*) aria-label="Search"')
+_LABEL = re.compile(r'(<button class="[^"]*search-button-field[^>]*|<summary) aria-label="[^"]*"')
 
 
 def copy_movies(app, exception) -> None:
@@ -23,11 +23,11 @@ def drop_thebe(app, page, template, context, doctree) -> None:
 
 def mend_pages(app, exception) -> None:
     """From a folder a preload of a font is refused and reported as an error; the style sheet loads the same fonts.
-    The search button is called what is written on it, "Search" and its keys: who speaks to a page reads that out."""
+    The search button and the dropdowns of code are called what is written on them: who speaks to a page says that."""
     if exception is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            text = _SEARCH_LABEL.sub(r"\1", _FONT_PRELOAD.sub("", text))
+            text = _LABEL.sub(r"\1", _FONT_PRELOAD.sub("", text))
             page.write_text(text, encoding="utf-8")
 
 
