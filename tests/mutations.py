@@ -34,8 +34,8 @@ MUTATIONS = {  # what it does: file, what stands there, what takes its place (on
     "step over all samples": (NETWORKS, "rates[step] * scale / len(batch)", "rates[step] * scale / problem.samples"),
     "directions of the least change": (
         NETWORKS,
-        "svds(change, k=count, v0=start)",
-        "svds(change, k=count, v0=start, which='SM')",
+        "svds(change, k=count, v0=fixed[:full])",
+        "svds(change, k=count, v0=fixed[:full], which='SM')",
     ),
     "change not less the start": (
         NETWORKS,
@@ -57,7 +57,7 @@ MUTATIONS = {  # what it does: file, what stands there, what takes its place (on
         "velocity -= problem.weight_decay / 2 *",
     ),
     "tangent rates of equal layers": (NETWORKS, "*(square * size / width for square in", "*(square for square in"),
-    "alignment not normalized": (NETWORKS, "/ (linalg.norm(y) * linalg.norm(v))", "/ linalg.norm(y)"),
+    "alignment not normalized": (NETWORKS, "float(y @ v / linalg.norm(v))", "float(y @ v)"),
     "kernel over dimension": (NETWORKS, "sampled.T @ sampled / len(inputs))", "sampled.T @ sampled / self.size)"),
     "classifier without momentum": (
         NETWORKS,
