@@ -73,17 +73,25 @@ class Visit:
 
 
 @pytest.fixture(scope="module", params=PAGES)
-def desktop(html, browser, request):
-    """A chapter on a desk, opened once for all tests that ask for it; the one that changes it comes last."""
+def chapter(html, browser, request):
+    """A page, opened once for all tests that ask for it; those that change it come last."""
     with Visit(browser, (html / "chapters" / f"{request.param}.html").as_uri(), DESKTOP) as visit:
         yield visit
 
 
-@pytest.fixture(scope="module", params=PAGES)
-def phone(html, browser, request):
-    """A chapter on a phone at night, likewise."""
-    with Visit(browser, (html / "chapters" / f"{request.param}.html").as_uri(), PHONE, scheme="dark") as visit:
-        yield visit
+@pytest.fixture
+def desktop(chapter):
+    return chapter
+
+
+@pytest.fixture
+def phone(chapter):
+    """The same page on a phone, in the dark."""
+    chapter.page.set_viewport_size(PHONE)
+    chapter.page.emulate_media(color_scheme="dark")
+    yield chapter
+    chapter.page.set_viewport_size(DESKTOP)
+    chapter.page.emulate_media(color_scheme="light")
 
 
 def test_page_is_complete_offline(desktop):
@@ -151,20 +159,21 @@ def test_page_fits_a_phone(phone):
     assert not phone.outside and not phone.errors
 
 
-# Whatever a formula is wider than must scroll: from the formula outwards, the first box that cuts is asked.
 OPEN = """() => {
     document.querySelectorAll('details').forEach(e => e.open = true);
     document.querySelectorAll('.toggle-hidden').forEach(e => e.classList.remove('toggle-hidden'));
 }"""
+# How far a formula ends beyond what can be seen: outwards from it, a box that scrolls brings it within its own edge,
+# and a box that hides cuts it there.
 CUT = """() => [...document.querySelectorAll('article .math mjx-math')].filter(m => m.getClientRects().length)
     .map(m => {
-        for (let box = m.parentElement; box; box = box.parentElement) {
-            const flow = getComputedStyle(box).overflowX;
-            if (flow === 'auto' || flow === 'scroll') return box.getBoundingClientRect().right - innerWidth;
-            if (flow !== 'visible' && box.getBoundingClientRect().right < innerWidth)
-                return m.getBoundingClientRect().right - box.getBoundingClientRect().right;
+        let right = m.getBoundingClientRect().right, cut = 0;
+        for (let box = m.parentElement; box !== document.body; box = box.parentElement) {
+            const flow = getComputedStyle(box).overflowX, edge = box.getBoundingClientRect().right;
+            if (flow === 'auto' || flow === 'scroll') right = Math.min(right, edge);
+            else if (flow !== 'visible') cut = Math.max(cut, right - edge);
         }
-        return m.getBoundingClientRect().right - innerWidth;
+        return Math.max(cut, right - innerWidth);
     })"""
 
 

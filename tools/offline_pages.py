@@ -6,6 +6,11 @@ from pathlib import Path
 
 _FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
 _LABEL = re.compile(r'(<button class="[^"]*search-button-field[^>]*|<summary) aria-label="[^"]*"')
+# Tables can be scrolled with the keys; a list whose members are no list items is none.
+_FOR_ALL_READERS = {
+    '<table class="table">': '<table class="table" tabindex="0">',
+    '<div role="list" class="citation-list">': '<div class="citation-list">',
+}
 
 
 def copy_movies(app, exception) -> None:
@@ -28,6 +33,8 @@ def mend_pages(app, exception) -> None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
             text = _LABEL.sub(r"\1", _FONT_PRELOAD.sub("", text))
+            for written, mended in _FOR_ALL_READERS.items():
+                text = text.replace(written, mended)
             page.write_text(text, encoding="utf-8")
 
 
