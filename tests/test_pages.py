@@ -88,7 +88,7 @@ def phone(chapter):
 
 
 def at(visit, viewport: dict, scheme: str) -> Visit:
-    """The page at this size and in this scheme. A change takes half a second: tests that share both are neighbours."""
+    """The page at this size, in this scheme. A change takes half a second: tests of the same kind stand together."""
     if visit.page.viewport_size != viewport:
         visit.page.set_viewport_size(viewport)
         visit.page.emulate_media(color_scheme=scheme)
