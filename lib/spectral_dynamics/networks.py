@@ -282,7 +282,7 @@ def _updated(weights, features, gradients, residual, c: float) -> list[np.ndarra
     return [*hidden, weights[-1] + c * features[-1] @ residual]
 
 
-def _leading_directions(change: np.ndarray, count: int, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+def _leading_directions(change: np.ndarray, count: int, rounding: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Left and right singular vectors of the `count` largest singular values, as columns, descending.
 
     Signs are those of v's product with a vector drawn once and for all. `rounding` is the size of what rounding
