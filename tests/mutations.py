@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from tokenize import generate_tokens, untokenize
+from tokenize import NAME, generate_tokens
 
 import spectral_experiments
 
@@ -140,10 +140,12 @@ def rename(folder: Path) -> list[str]:
     network = folder / NETWORKS
     names = sorted(set(re.findall(r"^ *(?:def|class) (_[A-Za-z]\w*)", network.read_text(encoding="utf-8"), re.M)))
     for path in [network, *(folder / "spectral_experiments").glob("*.py")]:
-        with open(path, encoding="utf-8") as file:
-            tokens = list(generate_tokens(file.readline))
-        mine = [one._replace(string=f"{one.string}_renamed") if one.string in names else one for one in tokens]
-        path.write_text(untokenize((one.type, one.string) for one in mine), encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        mine = [one for one in generate_tokens(iter(lines).__next__) if one.type == NAME and one.string in names]
+        for one in reversed(mine):
+            row, end = one.end
+            lines[row - 1] = f"{lines[row - 1][:end]}_renamed{lines[row - 1][end:]}"
+        path.write_text("".join(lines), encoding="utf-8")
     return names
 
 
