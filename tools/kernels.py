@@ -118,9 +118,8 @@ def run(kernel: str, threads: int, what: str, options: argparse.Namespace) -> Ro
     for name in ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES"):
         os.environ.pop(name, None)
     os.environ.update(variables(kernel, threads))
-    workers = max(
-        1, (os.cpu_count() or 1) // threads
-    )  # threads that wait for each other's core take ten times as long
+    # Threads that wait for each other's core take ten times as long.
+    workers = max(1, (os.cpu_count() or 1) // threads)
     os.environ["PYTEST_XDIST_AUTO_NUM_WORKERS"] = str(workers)
     started = time.perf_counter()
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
