@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import environment
 
@@ -11,15 +13,17 @@ ROOT = environment.ROOT
 FOLDERS = ("lib", "tests", "tools", "experiments", "benchmarks")
 
 
-def steps() -> list[list[str]]:
-    """Arguments of the interpreter. A notebook that is no chapter is not looked at."""
+def steps(pages: Path) -> list[list[str]]:
+    """Arguments of the interpreter. A notebook that is no chapter is not looked at. `pages`: a folder to build in."""
+    side_by_side = ["-n", "auto", "--maxprocesses", "4", "-q"]
     sources = [*FOLDERS, *(str(path.relative_to(ROOT)) for path in chapters.notebooks())]
     return [
         ["-m", "ruff", "check", *sources],
         ["-m", "ruff", "format", "--check", *sources],
-        ["-m", "pytest", "tests", "--ignore", "tests/test_pages.py", "-n", "auto", "--maxprocesses", "4", "-q"],
+        ["-m", "pytest", "tests", "--ignore", "tests/test_pages.py", *side_by_side],
         ["tools/rerun.py"],
-        ["-m", "pytest", "tests/test_pages.py", "-q", "-rs"],
+        ["tools/book.py", "--output", str(pages)],  # once, for all who look at pages
+        ["-m", "pytest", "tests/test_pages.py", *side_by_side, "--dist", "loadgroup", "-rs"],
     ]
 
 
@@ -27,11 +31,14 @@ def main() -> None:
     """Ends at the first step that fails; with `--to-the-end`, after all of them."""
     inside = environment.child(sys.executable, backend="agg")
     failed = 0
-    for step in steps():
-        code = subprocess.run([sys.executable, *step], cwd=ROOT, env=inside).returncode
-        failed = failed or code
-        if failed and "--to-the-end" not in sys.argv:
-            break
+    with tempfile.TemporaryDirectory() as folder:
+        pages = Path(folder)
+        inside["BOOK_HTML"] = str(pages / "_build" / "html")
+        for step in steps(pages):
+            code = subprocess.run([sys.executable, *step], cwd=ROOT, env=inside).returncode
+            failed = failed or code
+            if failed and "--to-the-end" not in sys.argv:
+                break
     sys.exit(failed)
 
 
