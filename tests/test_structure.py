@@ -34,7 +34,7 @@ ALLOWED = {
     "arguments": set(),
     "errors": set(),
     "problems": COMMON,
-    "networks": COMMON | {"problems"},
+    "networks": COMMON | {"problems", "networks"},
     "dynamics": COMMON | {"problems", "dynamics"},
     "spectra": COMMON | {"problems", "dynamics", "spectra"},
     "sweeps": COMMON,
@@ -47,6 +47,27 @@ ALLOWED = {
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
 def test_a_room_imports_only_what_stands_before_it(path):
     assert imported(path) <= ALLOWED[room(path)]
+
+
+BELOW = {  # rooms of networks/, and which others each of them stands on
+    "run": set(),
+    "curvature": set(),
+    "mlp": {"run"},
+    "deep_linear": {"run", "curvature"},
+    "classifier": {"run"},
+    "least_squares": {"run"},
+    "gradient_flow": set(),
+}
+
+
+def test_kinds_of_networks_know_nothing_of_each_other():
+    rooms = {path.stem: path for path in (LIBRARY / "networks").glob("*.py")}
+    assert set(rooms) == set(BELOW) | {"__init__"}
+    for name, path in rooms.items():
+        tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1):
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        assert found <= BELOW.get(name, set(BELOW)), name
 
 
 def test_spectra_take_from_level_one_the_order_parameters_alone():
