@@ -68,9 +68,7 @@ def flow(
     if not isinstance(problem, problems.FrozenReadout):
         raise ValueError(f"problem must be a problems.FrozenReadout, got {type(problem).__name__}")
     phi, phi_prime = problems._activation(activation)
-    times = arguments.array("times", times, ndim=1)
-    if times[0] < 0 or np.any(np.diff(times) <= 0):
-        raise ValueError(f"times must be ascending and at least 0, got {times.tolist()}")
+    times = _ascending(times)
     size, rng = arguments.whole("size", size, at_least=1), arguments.generator("rng", rng)
     accuracy = arguments.number("accuracy", accuracy, above=0)
     wbar, v, target = _drawn(problem, size, outputs, rng)
@@ -83,6 +81,13 @@ def flow(
     weights = path.y[: wbar.size].T.reshape(-1, *wbar.shape)
     readouts = path.y[wbar.size :].T.reshape(-1, *v.shape) if joint else v[None]
     return FlowRun(problem, size, times, weights, readouts)
+
+
+def _ascending(times) -> np.ndarray:
+    times = arguments.array("times", times, ndim=1)
+    if times[0] < 0 or np.any(np.diff(times) <= 0):
+        raise ValueError(f"times must be ascending and at least 0, got {times.tolist()}")
+    return times
 
 
 def _drawn(problem, size: int, outputs, rng):
