@@ -250,7 +250,7 @@ def test_two_plain_matrices_have_the_directions_of_the_run_they_come_from(matvec
     for network in (train(mlp(), size=40), train(linear(data_ratio=2.0, weight_decay=0.5), size=60)):
         expected = network.recording(1, 4, directions=3, matvecs=matvecs)
         plain = network.weights(1, 0), network.weights(1, 4).tolist()
-        found = networks.directions(*plain, 3, matvecs, expected.decay)
+        found = networks.directions(*plain, 3, matvecs, getattr(network, "decay", [1.0] * 5)[4])
         for name in ("initial", "final", "features", "gradients", "decay"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
         assert found.features.shape == found.gradients.shape == (network.weights(1, 0).shape[0], 3 * (1 + matvecs))
