@@ -76,3 +76,14 @@ def test_spectra_take_from_level_one_the_order_parameters_alone():
             if isinstance(node, ast.ImportFrom) and "dynamics" in (node.module or ""):
                 names = {alias.name for alias in node.names}
                 assert node.module.endswith("order") or names <= {"order", "OrderParameters"}, path.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_modules_and_functions_are_short_enough_to_be_read(path):
+    """450 lines for a room, 40 for a function, docstrings included."""
+    source = path.read_text(encoding="utf-8")
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    lengths = [(node.end_lineno - node.lineno + 1, node.name) for node in functions]
+    assert not [(lines, name) for lines, name in lengths if lines > 40]
+    lines = source.count("\n")
+    assert lines <= 450
