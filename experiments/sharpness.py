@@ -102,7 +102,7 @@ def spectrum(name: str, size: int, seed: int, last: int | None = None) -> dict[s
     run = networks.train(problem, size=size, steps=max(step, 1), rng=rng, record=(0, step))
     values = run.ntk_spectrum(step, population)[1 if step else 0 :]
     if population:
-        values = values - networks._tangent_rates(size, run._kept(step))[0]
+        values = values - run.tangent_rates(step)[0]
     return {"bulk_quantiles": np.quantile(values, LEVELS), "bulk_controls": controls(problem, run, size)}
 
 
@@ -112,13 +112,15 @@ def controls(problem, run, size: int) -> np.ndarray:
     With vhat* what vhat would be if f were 0 at the start, E<h^l h^l> = s2^l E<vhat* vhat*>: the weights know nothing
     of it. Early on, modes grow exponentially, at rates that these lengths decide.
     """
-    target, inputs, noise = run._replayed(0)
-    signal, square = target, 1.0
+    target, inputs, noise = run.data()
+    signal, square, lengths = target, 1.0, []
     if inputs is not None:
         samples = len(inputs)
         signal = (inputs.T @ (inputs @ target + np.sqrt(size) * noise)) / samples
         square = 1 + (size + 1) / samples + problem.noise_std**2 * size / samples
-    lengths = [np.mean(h**2) for h in networks._deep_linear_features(run._kept(0), signal)[1:]]
+    for layer in range(problem.depth):
+        signal = run.weights(layer, 0) @ signal
+        lengths.append(np.mean(signal**2))
     expected = square * problem.weight_std ** (2 * np.arange(1, problem.depth + 1))
     return np.append(deep_linear.controls(problem, run, size), np.pad(lengths - expected, (0, 4 - problem.depth)))
 

@@ -198,17 +198,9 @@ def train(run: Run, store: Path, device: str = "cpu") -> dict[str, np.ndarray]:
     store.mkdir(parents=True, exist_ok=True)
     start = initial(run)
     weights = {key: torch.tensor(one, device=device, requires_grad=True) for key, one in start.items()}
-    optimizer, step, losses, found = adam(weights, run), 0, [], []
-    if kept.exists():
-        saved = torch.load(kept, map_location=device, weights_only=False)
-        step, losses, found = saved["step"], saved["losses"], saved["found"]
-        optimizer.load_state_dict(saved["optimizer"])
-        with torch.no_grad():
-            for key, one in weights.items():
-                one.copy_(saved["weights"][key])
-    else:
-        found = [measure(run, start, weights)]
-    while step < run.steps:
+    optimizer = adam(weights, run)
+    losses, found = _resumed(kept, weights, optimizer) if kept.exists() else ([], [measure(run, start, weights)])
+    for step in range(len(losses), run.steps):
         loss = cross_entropy(weights, *batch(run.outputs, run.seed, step, made_up=run.made_up), run.blocks)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is not finite after {step} steps of {run}")
@@ -216,12 +208,11 @@ def train(run: Run, store: Path, device: str = "cpu") -> dict[str, np.ndarray]:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-        step += 1
-        if step in run.marks:
+        if step + 1 in run.marks:
             found.append(measure(run, start, weights))
-        if step % max(1, run.steps // 8) == 0:
-            state = {"step": step, "losses": losses, "found": found, "weights": weights}
-            _replace(kept, lambda path, state=state: torch.save(state | {"optimizer": optimizer.state_dict()}, path))
+        if (step + 1) % max(1, run.steps // 8) == 0:
+            state = {"losses": losses, "found": found, "weights": weights, "optimizer": optimizer.state_dict()}
+            _replace(kept, partial(torch.save, state))
     result = {key: np.array([one[key] for one in found]) for key in found[0]} | {"loss": np.array(losses)}
     result |= {"predicted": predicted(run, start, weights), "versions": versions(device)}
     result |= {"command": shlex.join(["python", "experiments/transformer.py", *sys.argv[1:]])}
@@ -229,6 +220,18 @@ def train(run: Run, store: Path, device: str = "cpu") -> dict[str, np.ndarray]:
     sweeps.write(done, **result)
     kept.unlink(missing_ok=True)
     return train(run, store, device)
+
+
+def _resumed(kept: Path, weights: dict, optimizer) -> tuple[list, list]:
+    """Losses and measurements up to the last checkpoint, whose state weights and optimizer take on."""
+    import torch
+
+    saved = torch.load(kept, map_location=next(iter(weights.values())).device, weights_only=False)
+    optimizer.load_state_dict(saved["optimizer"])
+    with torch.no_grad():
+        for key, one in weights.items():
+            one.copy_(saved["weights"][key])
+    return saved["losses"], saved["found"]
 
 
 def _replace(path: Path, write) -> None:
@@ -283,9 +286,7 @@ def predicted(run: Run, start: dict, weights: dict) -> np.ndarray:
     found = []
     for key in run.matrices:
         before, now = start[key].astype(float), _array(weights[key])
-        left, right = networks._leading_directions(now - before, removed(run.outputs, min(now.shape)))
-        features, gradients = np.hstack([right, before.T @ left]), np.hstack([left, before @ right])
-        recording = networks.Recording(before, now, features, gradients)
+        recording = networks.directions(before, now, removed(run.outputs, min(now.shape)), matvecs=1)
         values = outliers.from_recording(recording, weight_variance=1.0).singular_values
         found.append(np.concatenate([values, np.zeros(KEPT)])[:KEPT])
     return np.array(found)
@@ -393,19 +394,8 @@ def tiny(outputs: int) -> dict[str, np.ndarray]:
     run = Run(outputs, width=32, seed=1, rate=2.0**-7, steps=8, dtype="float64", made_up=True)
     with TemporaryDirectory() as folder:
         found = table([(run, train(run, Path(folder)))], {}, np.float64)
-    measured = (
-        "loss",
-        "validation",
-        "rank",
-        "moved",
-        "predicted",
-        "distance",
-        "top",
-        "beyond",
-        "rescaled",
-        "values_0",
-    )
-    return {key: found[key] for key in measured}
+    measured = ("loss", "validation", "rank", "moved", "predicted", "distance", "top", "beyond", "rescaled")
+    return {key: found[key] for key in (*measured, "values_0")}
 
 
 def tiny_sweep(outputs: int) -> np.ndarray:

@@ -17,58 +17,62 @@ from pathlib import Path
 from tokenize import NAME, generate_tokens
 
 import spectral_experiments
+from spectral_dynamics import networks
 
 ROOT = Path(__file__).resolve().parent.parent
-NETWORKS = "spectral_dynamics/networks.py"
+NETWORKS = "spectral_dynamics/networks"
+SHARED, MLP, LINEAR, CLASSIFIER, FLOW, CURVATURE = (
+    f"{NETWORKS}/{room}.py" for room in ("run", "mlp", "deep_linear", "classifier", "gradient_flow", "curvature")
+)
 MUTATIONS = {  # what it does: file, what stands there, what takes its place (once)
     "readout starts with deviation 1": (
-        NETWORKS,
-        "return [*hidden, problem.weight_std * rng.standard_normal((width, problem.outputs))]",
-        "return [*hidden, rng.standard_normal((width, problem.outputs))]",
+        SHARED,
+        "return [*hidden, problem.weight_std * rng.standard_normal(readout)]",
+        "return [*hidden, rng.standard_normal(readout)]",
     ),
-    "update over fan-out": (NETWORKS, "(c / len(phi)) * (g @ phi.T)", "(c / len(g)) * (g @ phi.T)"),
-    "readout stands still": (NETWORKS, "weights[-1] + c * features[-1] @ residual", "weights[-1]"),
-    "derivative forgotten": (NETWORKS, "problem.phi_prime(preactivations[layer]) * z)", "z)"),
-    "f(0) not subtracted": (NETWORKS, "residual = problem.targets - (f - offset)", "residual = problem.targets - f"),
-    "loss averaged over outputs": (NETWORKS, "np.sum(residual**2) / problem.samples", "np.mean(residual**2)"),
-    "step over all samples": (NETWORKS, "rates[step] * scale / len(batch)", "rates[step] * scale / problem.samples"),
+    "update over fan-out": (MLP, "(c / len(phi)) * (g @ phi.T)", "(c / len(g)) * (g @ phi.T)"),
+    "readout stands still": (MLP, "weights[-1] + c * features[-1] @ residual", "weights[-1]"),
+    "derivative forgotten": (SHARED, "problem.phi_prime(preactivations[layer]) * z)", "z)"),
+    "f(0) not subtracted": (MLP, "residual = problem.targets - (f - offset)", "residual = problem.targets - f"),
+    "loss averaged over outputs": (MLP, "np.sum(residual**2) / problem.samples", "np.mean(residual**2)"),
+    "step over all samples": (MLP, "rates[step] * scale / len(batch)", "rates[step] * scale / problem.samples"),
     "directions of the least change": (
-        NETWORKS,
+        SHARED,
         "svds(change, k=count, v0=fixed[:full])",
         "svds(change, k=count, v0=fixed[:full], which='SM')",
     ),
     "change not less the start": (
-        NETWORKS,
-        "_leading_directions(final - decay * initial,",
-        "_leading_directions(final,",
+        SHARED,
+        'initial", final - decay * initial)',
+        'initial", final)',
     ),
-    "width forgotten in beta": (NETWORKS, "weights[0].T @ g[0] * np.sqrt(size / width) /", "weights[0].T @ g[0] /"),
-    "noise forgotten": (NETWORKS, "delta = inputs @ v / np.sqrt(size) + noise", "delta = inputs @ v / np.sqrt(size)"),
-    "one sample less": (NETWORKS, "count = max(1, round(ratio * size))", "count = max(1, round(ratio * size) - 1)"),
-    "width forgotten in the step": (NETWORKS, "problem.gamma * np.sqrt(len(h[0]) / len(g[0]))", "problem.gamma"),
+    "width forgotten in beta": (LINEAR, "weights[0].T @ g[0] * np.sqrt(size / width) /", "weights[0].T @ g[0] /"),
+    "noise forgotten": (LINEAR, "delta = inputs @ v / np.sqrt(size) + noise", "delta = inputs @ v / np.sqrt(size)"),
+    "one sample less": (LINEAR, "count = max(1, round(ratio * size))", "count = max(1, round(ratio * size) - 1)"),
+    "width forgotten in the step": (LINEAR, "problem.gamma * np.sqrt(len(h[0]) / len(g[0]))", "problem.gamma"),
     "decay without rate": (
-        NETWORKS,
+        LINEAR,
         "parameter *= 1 - rate * problem.weight_decay",
         "parameter *= 1 - problem.weight_decay",
     ),
     "decay of momentum halved": (
-        NETWORKS,
+        LINEAR,
         "velocity -= problem.weight_decay *",
         "velocity -= problem.weight_decay / 2 *",
     ),
-    "tangent rates of equal layers": (NETWORKS, "*(square * size / width for square in", "*(square for square in"),
-    "alignment not normalized": (NETWORKS, "float(y @ v / linalg.norm(v))", "float(y @ v)"),
-    "kernel over dimension": (NETWORKS, "sampled.T @ sampled / len(inputs))", "sampled.T @ sampled / self.size)"),
+    "tangent rates of equal layers": (CURVATURE, "*(square * size / width for square in", "*(square for square in"),
+    "alignment not normalized": (CURVATURE, "float(y @ v / linalg.norm(v))", "float(y @ v)"),
+    "kernel over dimension": (CURVATURE, "sampled.T @ sampled / len(inputs))", "sampled.T @ sampled / len(M))"),
     "classifier without momentum": (
-        NETWORKS,
+        CLASSIFIER,
         "velocity *= dtype.type(problem.momentum)",
         "velocity *= dtype.type(0)",
     ),
-    "residual a thousandth off": (NETWORKS, "residual[rows, labels] += 1\n", "residual[rows, labels] += 1.001\n"),
-    "drive of the flow doubled": (NETWORKS, "return (drive - square", "return (2 * drive - square"),
-    "readout flows at half speed": (NETWORKS, "(error @ hidden.T).ravel()]", "(error @ hidden.T).ravel() / 2]"),
-    "integrator ten times finer": (NETWORKS, "rtol=accuracy, atol", "rtol=accuracy / 10, atol"),
-    "divergence called earlier": (NETWORKS, "RUNAWAY = 1e6", "RUNAWAY = 1e2"),
+    "residual a thousandth off": (CLASSIFIER, "residual[rows, labels] += 1\n", "residual[rows, labels] += 1.001\n"),
+    "drive of the flow doubled": (FLOW, "return (drive - square", "return (2 * drive - square"),
+    "readout flows at half speed": (FLOW, "(error @ hidden.T).ravel()]", "(error @ hidden.T).ravel() / 2]"),
+    "integrator ten times finer": (FLOW, "rtol=accuracy, atol", "rtol=accuracy / 10, atol"),
+    "divergence called earlier": (SHARED, "RUNAWAY = 1e6", "RUNAWAY = 1e2"),
     "cosines not normalized": (
         "spectral_experiments/wide.py",
         "direction * vector @ taken / np.linalg.norm(taken, axis=0)",
@@ -136,17 +140,23 @@ def mutated(name: str, folder: Path, tables) -> list[str]:
 
 
 def rename(folder: Path) -> list[str]:
-    """Gives every private function, method and class of the networks another name, wherever it is used."""
-    network = folder / NETWORKS
-    names = sorted(set(re.findall(r"^ *(?:def|class) (_[A-Za-z]\w*)", network.read_text(encoding="utf-8"), re.M)))
-    for path in [network, *(folder / "spectral_experiments").glob("*.py")]:
+    """Gives all that is private in the networks another name, wherever it is used.
+
+    That is functions, methods, classes and fields with an underscore, and what a room has for the others alone.
+    """
+    rooms = sorted((folder / NETWORKS).glob("*.py"))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in rooms)
+    names = set(re.findall(r"^(?:def|class) (\w+)", source, re.M)) - set(networks.__all__)
+    names -= set(re.findall(r"^ +def (\w+)", source, re.M))  # methods of the same name are public
+    names |= set(re.findall(r"^ *(?:def |class |(?=\w+:))(_[A-Za-z]\w*)", source, re.M))
+    for path in [*rooms, *(folder / "spectral_experiments").glob("*.py")]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         mine = [one for one in generate_tokens(iter(lines).__next__) if one.type == NAME and one.string in names]
         for one in reversed(mine):
             row, end = one.end
             lines[row - 1] = f"{lines[row - 1][:end]}_renamed{lines[row - 1][end:]}"
         path.write_text("".join(lines), encoding="utf-8")
-    return names
+    return sorted(names)
 
 
 def main() -> int:

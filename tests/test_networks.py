@@ -1,6 +1,9 @@
+import doctest
+
 import numpy as np
 import pytest
-from spectral_dynamics import errors, networks, problems
+from spectral_dynamics import errors, networks, problems, spectra
+from tqdm import tqdm
 
 X = np.random.default_rng(0).standard_normal((5, 4))
 Y = np.random.default_rng(1).standard_normal((5, 2))
@@ -241,6 +244,35 @@ def test_matvec_blocks_are_images_under_the_initial_matrix():
     np.testing.assert_allclose(recording.gradients[:, 4:], recording.initial @ v, atol=1e-14)
 
 
+@pytest.mark.parametrize("matvecs", [0, 2])
+def test_two_plain_matrices_have_the_directions_of_the_run_they_come_from(matvecs):
+    """Also where weight decay has left a part of the start; a list is an array."""
+    for network in (train(mlp(), size=40), train(linear(data_ratio=2.0, weight_decay=0.5), size=60)):
+        expected = network.recording(1, 4, directions=3, matvecs=matvecs)
+        plain = network.weights(1, 0), network.weights(1, 4).tolist()
+        found = networks.directions(*plain, 3, matvecs, getattr(network, "decay", [1.0] * 5)[4])
+        for name in ("initial", "final", "features", "gradients", "decay"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert found.features.shape == found.gradients.shape == (network.weights(1, 0).shape[0], 3 * (1 + matvecs))
+
+
+def test_directions_of_matrices_that_are_not_square_stand_on_their_sides():
+    start, rng = np.zeros((3, 5)), np.random.default_rng(0)
+    u, v = np.linalg.qr(rng.standard_normal((3, 2)))[0], np.linalg.qr(rng.standard_normal((5, 2)))[0]
+    for count in (1, 2):
+        found = networks.directions(start, u * [2.0, 1.0] @ v.T, count)
+        np.testing.assert_allclose(np.abs(found.gradients.T @ u[:, :count]), np.eye(count), atol=1e-12)
+        np.testing.assert_allclose(np.abs(found.features.T @ v[:, :count]), np.eye(count), atol=1e-12)
+    third = networks.directions(start, u * [2.0, 1.0] @ v.T, 3)  # a change of rank two has no third one
+    assert np.linalg.norm(third.features[:, 2]) < 1e-8 and np.linalg.norm(third.gradients[:, 2]) < 1e-8
+
+
+def test_the_example_of_directions_is_true():
+    names = {"np": np, "networks": networks, "spectra": spectra}
+    (example,) = doctest.DocTestFinder().find(networks.directions, "directions", globs=names)
+    assert doctest.DocTestRunner().run(example) == (0, 7)
+
+
 def test_a_recording_without_directions_holds_every_column_before_its_step():
     network = train(mlp(), record=(0, 2, 4))
     recording = network.recording(0, 2)
@@ -409,6 +441,39 @@ def test_regression_losses_start_at_their_limits():
     assert network.train_loss[0] == pytest.approx(1.25, rel=5 * np.sqrt(2 / 4000))
 
 
+# Progress
+
+
+def classifier():
+    return problems.Classifier(lambda rng: (rng.standard_normal((6, 4)), rng.integers(2, size=6)), 4, 2)
+
+
+KINDS = {
+    "MLP": mlp(),
+    "DeepLinear": linear(data_ratio=2.0),
+    "Classifier": classifier(),
+    "LeastSquares": problems.LeastSquares(data_ratio=2.0, learning_rate=0.1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bar_is_shown_when_asked_for_and_never_in_a_log(kind, capsys, monkeypatch):
+    monkeypatch.setattr(networks.run, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    plain = train(KINDS[kind])
+    assert capsys.readouterr().err == ""
+    shown = train(KINDS[kind], progress=True)
+    assert f"{kind} of size 30, 4 steps: 100%" in capsys.readouterr().err
+    np.testing.assert_array_equal(shown.train_loss, plain.train_loss)
+    train(KINDS[kind], steps=0, progress=True)
+    assert f"{kind} of size 30, 0 steps" in capsys.readouterr().err
+
+
+def test_the_bar_of_a_runaway_network_stops_where_it_ran_away(capsys):
+    with pytest.raises(errors.DivergenceError) as caught:
+        train(linear(learning_rate=20.0, data_ratio=0.5), steps=200, progress=True)
+    assert f"{caught.value.step / 200:4.0%}|" in capsys.readouterr().err.split("\r")[-1]
+
+
 # What is refused, and what runs away
 
 
@@ -450,6 +515,7 @@ def test_a_spike_that_comes_back_is_not_divergence():
         ({"problem": linear(learning_rate=[0.1])}, "learning_rate has 1 entries"),
         ({"problem": linear(), "record": [5]}, "record must name one or more steps from 0 to 4"),
         ({"problem": linear(), "subtract_initial": True}, "subtract_initial is for a problems.MLP alone"),
+        ({"progress": "no"}, "progress must be True, False or None, got 'no'"),
         ({"problem": "digits"}, "problem must be a problems.MLP, problems.DeepLinear, problems.Classifier or"),
     ],
 )
@@ -483,6 +549,37 @@ def test_bad_questions_are_refused_by_name(question, message):
 def test_fields_that_were_not_kept_are_refused():
     with pytest.raises(ValueError, match="record_fields was False"):
         train(mlp(), record_fields=False).features(1)
+
+
+MATRICES = {"initial": np.zeros((3, 4)), "final": np.ones((3, 4)), "count": 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"initial": np.zeros(4)}, r"initial must have 2 dimension\(s\), got shape \(4,\)"),
+        ({"initial": "start"}, "initial must be an array of real numbers"),
+        ({"initial": np.full((3, 4), np.inf)}, "initial holds 12 non-finite entries"),
+        ({"initial": np.zeros((0, 4))}, "initial is empty"),
+        ({"final": np.ones((4, 3))}, r"final must have shape \(3, 4\), got \(4, 3\)"),
+        ({"final": np.full((3, 4), np.nan)}, "final holds 12 non-finite entries"),
+        ({"final": np.zeros((3, 4))}, r"final must be another matrix than decay \* initial, got no change"),
+        ({"initial": np.ones((3, 4)), "decay": 1}, r"final must be another matrix than decay \* initial"),
+        ({"count": 0}, "count must be at least 1, got 0"),
+        ({"count": 4}, "count must be at most 3, got 4"),
+        ({"count": 2.0}, "count must be an integer, got 2.0"),
+        ({"count": None}, "count must be an integer, got None"),
+        ({"matvecs": -1}, "matvecs must be at least 0, got -1"),
+        ({"matvecs": True}, "matvecs must be an integer, got True"),
+        ({"decay": 0}, "decay must be greater than 0, got 0"),
+        ({"decay": np.nan}, "decay must be a finite real number, got nan"),
+        ({"initial": np.full((3, 4), 10.0), "decay": 1e308}, r"final - decay \* initial holds 12 non-finite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_directions_of_bad_matrices_are_refused_by_name(changed, message):
+    with pytest.raises(ValueError, match=message):
+        networks.directions(**MATRICES | changed)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spectral_dynamics import networks
 from spectral_dynamics.dynamics.deep_linear import solve
 from spectral_dynamics.errors import ConvergenceError, DivergenceError
+from spectral_dynamics.networks import curvature, deep_linear
 from spectral_dynamics.problems import DeepLinear
 from spectral_dynamics.spectra import laws, sharpness
 from spectral_dynamics.spectra.sharpness import bulk, leading_mode, stable_rate, trajectory
@@ -169,7 +170,7 @@ def test_the_bulk_is_that_of_networks(depth, width_ratio, data_ratio):
     """Given the lengths of a network's own gradients: they scatter by 1/sqrt(N) and move the whole spectrum."""
     problem = linear(depth=depth, width_ratio=width_ratio, data_ratio=data_ratio, output_scale=1.5)
     network, expected = trained(problem, 500, 12, seed=2), bulk(solve(problem, 12), 12)
-    rates = networks._tangent_rates(500, [network.weights(l, 12) for l in range(depth)] + [network.readout(12)])
+    rates = network.tangent_rates(12)
     assert rates == pytest.approx(expected.operator.rates, rel=0.25)
     law, spectrum = sharpness.Bulk(replace(expected.operator, rates=tuple(rates))), network.ntk_spectrum(12)
     for location, mass in law.atoms:  # where a network has them to rounding
@@ -236,10 +237,11 @@ def test_the_measured_operator_is_the_step_that_the_network_takes(ratio):
     problem = linear(depth=3, width_ratio=1.3, learning_rate=1e-7, **ratio)
     network = trained(problem, 30, 1, seed=3)
     weights = [network.weights(l, 0) for l in range(3)] + [network.readout(0)]
-    v, rates = network.error(0), networks._tangent_rates(30, weights)
+    v, rates = network.error(0), network.tangent_rates(0)
     assert np.mean(v**2) == pytest.approx(network.test_loss[0], rel=1e-12)
     vhat = network.features(0)[:, 0]
-    M = np.column_stack([networks._tangent(weights, rates, unit) for unit in np.eye(30)])
+    signals = (deep_linear._forward(weights, unit) for unit in np.eye(30))
+    M = np.column_stack([curvature.tangent(weights, rates, signal) for signal in signals])
     assert network.error(1) - v == pytest.approx(-1e-7 * M @ vhat, rel=1e-4, abs=1e-12)
     Sigma = np.eye(30)
     if ratio:
@@ -267,6 +269,26 @@ def test_the_data_of_a_run_are_those_it_was_trained_on():
         assert np.mean((X @ v) ** 2) / 20 == pytest.approx(network.train_loss[step], rel=1e-12)
 
 
+def test_the_data_of_a_run_are_its_samples_and_their_noise():
+    """At the start Delta = X (wstar - beta)/sqrt(D) + noise; the population has a target, and no samples."""
+    network = trained(linear(data_ratio=1.5, noise_std=0.4), 20, 2, seed=1)
+    target, X, noise = network.data()
+    assert target @ target == pytest.approx(20) and np.array_equal(X, network.inputs(2))
+    for step in (0, 2):
+        delta = X @ network.error(step) / np.sqrt(20) + noise
+        assert np.mean(delta**2) == pytest.approx(network.train_loss[step], rel=1e-12)
+    assert trained(linear(), 20, 2, seed=1).data()[1:] == (None, None)
+
+
+def test_no_eigenvalue_is_below_the_first_tangent_rate():
+    """A narrow layer leaves directions that only the first layer's weights reach."""
+    network = trained(linear(depth=2, width_ratio=0.5), 40, 5, seed=1)
+    rates = network.tangent_rates(5)
+    lengths = [g @ g / 20 for g in (network.weights(1, 5).T @ network.readout(5), network.readout(5))]
+    assert rates == pytest.approx([lengths[0], 2 * lengths[1], 2], rel=1e-12)
+    assert network.ntk_spectrum(5)[20:] == pytest.approx(np.full(20, rates[0]), rel=1e-10)
+
+
 def loss(parameters, problem, target, X, noise):
     """<Delta^2>/2 in the raw weights, written out: shares nothing with the library."""
     *hidden, w = parameters
@@ -281,7 +303,7 @@ def loss(parameters, problem, target, X, noise):
 def test_the_top_of_the_hessian_is_that_of_finite_differences(depth):
     problem = linear(depth=depth, width_ratio=0.8, data_ratio=1.5, noise_std=0.4, learning_rate=0.1)
     network, size = trained(problem, 5, 3, seed=4), 5
-    target, X, noise = network._replayed(3)
+    target, X, noise = network.data(3)
     assert network.train_loss[3] / 2 == pytest.approx(
         loss([network.weights(l, 3) * np.sqrt(network.weights(l, 3).shape[1]) for l in range(depth)]
              + [network.readout(3)], problem, target, X, noise), rel=1e-12)  # fmt: skip
@@ -472,6 +494,10 @@ def test_bad_input_to_a_network_is_named():
             call(2, None)
     with pytest.raises(ValueError, match="problem must have samples"):
         network.inputs()
+    with pytest.raises(ValueError, match="step must be one whose weights were kept"):
+        network.tangent_rates(1)
+    with pytest.raises(ValueError, match="step must be 0 to 2"):
+        network.data(3)
     with pytest.raises(ValueError, match=r"must come from networks\.train"):
         replace(network, _start=None).leading_mode(2)
     with pytest.raises(ValueError, match="gave other initial weights"):

@@ -34,7 +34,7 @@ ALLOWED = {
     "arguments": set(),
     "errors": set(),
     "problems": COMMON,
-    "networks": COMMON | {"problems"},
+    "networks": COMMON | {"problems", "networks"},
     "dynamics": COMMON | {"problems", "dynamics"},
     "spectra": COMMON | {"problems", "dynamics", "spectra"},
     "sweeps": COMMON,
@@ -49,9 +49,41 @@ def test_a_room_imports_only_what_stands_before_it(path):
     assert imported(path) <= ALLOWED[room(path)]
 
 
+BELOW = {  # rooms of networks/, and which others each of them stands on
+    "run": set(),
+    "curvature": set(),
+    "mlp": {"run"},
+    "deep_linear": {"run", "curvature"},
+    "classifier": {"run"},
+    "least_squares": {"run"},
+    "gradient_flow": set(),
+}
+
+
+def test_kinds_of_networks_know_nothing_of_each_other():
+    rooms = {path.stem: path for path in (LIBRARY / "networks").glob("*.py")}
+    assert set(rooms) == set(BELOW) | {"__init__"}
+    for name, path in rooms.items():
+        tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1):
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        assert found <= BELOW.get(name, set(BELOW)), name
+
+
 def test_spectra_take_from_level_one_the_order_parameters_alone():
     for path in (LIBRARY / "spectra").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and "dynamics" in (node.module or ""):
                 names = {alias.name for alias in node.names}
                 assert node.module.endswith("order") or names <= {"order", "OrderParameters"}, path.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_modules_and_functions_are_short_enough_to_be_read(path):
+    """450 lines for a room, 40 for a function, docstrings included."""
+    source = path.read_text(encoding="utf-8")
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    lengths = [(node.end_lineno - node.lineno + 1, node.name) for node in functions]
+    assert not [(lines, name) for lines, name in lengths if lines > 40]
+    lines = source.count("\n")
+    assert lines <= 450
