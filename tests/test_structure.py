@@ -7,7 +7,7 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / "spectral_dynamics"
 MODULES = sorted(LIBRARY.rglob("*.py"))
-COMMON = {"arguments", "errors", "progress"}
+COMMON = {"arguments", "errors"}
 
 
 def imported(path: Path) -> set[str]:
@@ -33,7 +33,6 @@ def room(path: Path) -> str:
 ALLOWED = {
     "arguments": set(),
     "errors": set(),
-    "progress": set(),
     "problems": COMMON,
     "networks": COMMON | {"problems"},
     "dynamics": COMMON | {"problems", "dynamics"},
