@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectral_dynamics.errors import ConvergenceError
-from spectral_dynamics.spectra import laws
+from spectral_dynamics.spectra import covariance, laws
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -450,7 +450,7 @@ def test_points_keep_their_shape():
 
 
 def test_giving_up_carries_the_best_iterate(monkeypatch):
-    monkeypatch.setattr(laws, "_ROUNDS", 0)
+    monkeypatch.setattr(covariance, "_ROUNDS", 0)
     law = laws.generalized_marchenko_pastur(0.5, [1.0, 2.0], [0.5, 0.5])
     with pytest.raises(ConvergenceError, match="relative residual") as caught:
         law.density([1.0, 1.5])

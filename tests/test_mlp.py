@@ -10,6 +10,7 @@ from spectral_dynamics.dynamics import mlp
 from spectral_dynamics.errors import ConvergenceError, DivergenceError, InstabilityWarning
 from spectral_dynamics.problems import MLP
 from spectral_dynamics.spectra import outliers
+from tqdm import tqdm
 
 IDENTITY = (lambda h: h, np.ones_like)  # for the sampler, which does not know that it is linear
 
@@ -280,6 +281,12 @@ def test_running_out_of_sites_keeps_what_came_before():
     assert outliers.outliers(partial.order(1, 2)).bulk_edge == 2
 
 
+def test_too_few_sites_for_the_first_step_are_too_few_at_step_0():
+    with pytest.raises(ConvergenceError, match="at step 0 sites must be more: 100 in a group") as caught:
+        mlp.solve(MLP(**data(40, 60)), 2, sites=400, rng=np.random.default_rng(0))
+    assert caught.value.partial.train_loss.size == 0
+
+
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_divergence_keeps_what_came_before(activation):
     problem = MLP(**data(), activation=activation, output_scale=1.0, learning_rate=30.0)
@@ -288,3 +295,15 @@ def test_divergence_keeps_what_came_before(activation):
     partial = caught.value.partial
     assert partial.steps == caught.value.step - 1 and np.all(np.isfinite(partial.train_loss))
     assert partial.order(1, partial.steps).C_h.shape[0] == len(partial.index)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_the_bar_is_shown_when_asked_for_and_never_in_a_log(activation, capsys, monkeypatch):
+    monkeypatch.setattr(mlp, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    problem = MLP(**data(), activation=activation)
+    solved(problem, 5, sites=400)
+    assert capsys.readouterr().err == ""
+    solved(problem, 5, sites=400, progress=True)
+    assert "infinitely wide, 5 steps: 100%" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="progress must be True, False or None, got 'yes'"):
+        solved(problem, 5, sites=400, progress="yes")

@@ -12,7 +12,7 @@ from spectral_dynamics.dynamics.deep_linear import solve
 from spectral_dynamics.errors import ConvergenceError, DivergenceError
 from spectral_dynamics.networks import curvature, deep_linear
 from spectral_dynamics.problems import DeepLinear
-from spectral_dynamics.spectra import laws, sharpness
+from spectral_dynamics.spectra import laws, sharpness, tangent_bulk
 from spectral_dynamics.spectra.sharpness import bulk, leading_mode, stable_rate, trajectory
 
 
@@ -365,8 +365,8 @@ def test_nothing_left_of_the_initial_weights_is_refused():
 
 def searched(monkeypatch, values):
     """The search for an outlier of a map that is diagonal, with eigenvalues values(a), at the edge of some bulk."""
-    operator = sharpness._operator(solve(linear(data_ratio=2.0), 2), 2, False)
-    edge = sharpness._edge_response(operator)
+    operator = tangent_bulk.operator_at(solve(linear(data_ratio=2.0), 2), 2, False)
+    edge = tangent_bulk.edge_response(operator)
     monkeypatch.setattr(sharpness, "_matrix", lambda a, *_: np.diag(values(a / edge)))
     return sharpness._outlier_response(SimpleNamespace(size=len(values(0.5))), operator, edge), edge
 

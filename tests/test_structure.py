@@ -26,6 +26,16 @@ def imported(path: Path) -> set[str]:
     return rooms
 
 
+def siblings(path: Path) -> set[Path]:
+    """Modules of its own package that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+            found.update(path.with_name(f"{name}.py") for name in names)
+    return found & set(MODULES)
+
+
 def room(path: Path) -> str:
     return path.relative_to(LIBRARY).with_suffix("").parts[0]
 
@@ -68,6 +78,15 @@ def test_kinds_of_networks_know_nothing_of_each_other():
         for node in (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1):
             found |= {node.module} if node.module else {alias.name for alias in node.names}
         assert found <= BELOW.get(name, set(BELOW)), name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_no_module_is_imported_by_what_it_imports(path):
+    seen, ahead = set(), siblings(path)
+    while ahead:
+        seen |= ahead
+        ahead = {further for one in ahead for further in siblings(one)} - seen
+    assert path not in seen
 
 
 def test_spectra_take_from_level_one_the_order_parameters_alone():

@@ -23,8 +23,8 @@ import numpy as np
 import scipy.linalg
 
 from .. import arguments
-from ..dynamics.order import OrderParameters, share
-from ..errors import ConvergenceError
+from ..dynamics.order import OrderParameters
+from . import gram
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def resolvent(z, weight_variance: float, width_ratio: float = 1.0):
     z = arguments.array("z", z)
     if np.any(z <= edge):
         raise ValueError(f"z must lie above the bulk edge {edge:.6g}, got {np.min(z):.6g}")
-    x = _product(z, weight_variance, weight_variance * width_ratio)
+    x = gram.product(z, weight_variance, weight_variance * width_ratio)
     return (1 + weight_variance * x) / z, (1 + weight_variance * width_ratio * x) / z
 
 
@@ -203,7 +203,7 @@ def leading(correlation, cutoff):
     What is kept in part is multiplied by its share on the way there and back: at 0 it is left out of every product.
     """
     values, vectors = scipy.linalg.eigh(correlation)
-    share = _kept(values, cutoff)
+    share = gram.kept(values, cutoff)
     basis, scale = vectors[:, share > 0] * share[share > 0], np.sqrt(max(values[-1], np.finfo(float).tiny))
     return basis * scale, basis.T / scale
 
@@ -246,24 +246,103 @@ def _mode(square, vector, odd, reduced, order):
     return z, n / np.sqrt(aa), m / np.sqrt(bb), abs(bb - nu * aa) / (bb + nu * aa)
 
 
+# ---------------------------------------------------------------- whole trajectories
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The outliers of one weight matrix at each of `steps` (S,): the fields of `Outliers`, as arrays.
+
+    is_outlier        (S, k) whether there is a j-th largest; k is the largest `count` at any of the steps
+    singular_values   (S, k) descending; `bulk_edge` where nothing stands out
+    standard_error    (S, k) of the singular values; 0 where nothing was sampled, or nothing stands out
+    bulk_edge         (S,) upper edge of the bulk
+    right_alignment   (S, k, K_h) cosines with the recorded features, left_alignment (S, k, K_g) with the gradients,
+                      signs as in `Outliers`. The record grows with the steps and keeps its order, so that the last
+                      index is that of the longest one; 0 for what is not yet recorded, or where nothing stands out.
+
+    A column is a place in the order of values: where two outliers cross, their vectors change columns.
+    """
+
+    steps: np.ndarray
+    is_outlier: np.ndarray
+    singular_values: np.ndarray
+    standard_error: np.ndarray
+    bulk_edge: np.ndarray
+    left_alignment: np.ndarray
+    right_alignment: np.ndarray
+
+    @property
+    def count(self) -> np.ndarray:
+        """(S,) how many singular values stand outside the bulk."""
+        return self.is_outlier.sum(axis=1)
+
+
+def trajectory(theory, layer: int, steps=None) -> Trajectory:
+    """`outliers` of Wbar^layer at `steps`, a sequence of whole numbers; None: at every step of the theory, from 0 on.
+
+    `theory`: what has `order(layer, step)`, as solutions of `dynamics.deep_linear` and `dynamics.mlp` have. At step 0
+    nothing is learned, and nothing stands out. Raises ValueError on bad input, and as `theory.order` does.
+    """
+    if not callable(getattr(theory, "order", None)):
+        raise ValueError(f"theory must have order(layer, step), got {type(theory).__name__}")
+    layer, steps = arguments.whole("layer", layer), _asked(theory, steps)
+    found = [_at(theory, layer, step) for step in steps]
+    count = np.array([len(one.singular_values) for one in found])
+    is_outlier = np.arange(count.max()) < count[:, None]
+    bulk_edge = np.array([one.bulk_edge for one in found])
+
+    def table(name: str):
+        rows = [getattr(one, name) for one in found]
+        result = np.zeros((len(rows), *np.max([row.shape for row in rows], axis=0)))
+        for row, place in zip(rows, result, strict=True):
+            place[tuple(map(slice, row.shape))] = row
+        return result
+
+    values = np.where(is_outlier, table("singular_values"), bulk_edge[:, None])
+    tables = table("standard_error"), bulk_edge, table("left_alignment"), table("right_alignment")
+    return Trajectory(np.array(steps), is_outlier, values, *tables)
+
+
+def _asked(theory, steps) -> list[int]:
+    """The steps, checked."""
+    last = getattr(theory, "steps", None)
+    if steps is None and last is None:
+        raise ValueError("steps must be given for a theory that has none of its own, got None")
+    if not np.iterable(steps := range(last + 1) if steps is None else steps):
+        raise ValueError(f"steps must be a sequence of whole numbers, got {steps!r}")
+    steps = [arguments.whole("steps", step) for step in steps]
+    if not steps:
+        raise ValueError("steps is empty, at least one step is needed")
+    if last is not None and max(steps) > last:
+        raise ValueError(f"steps must be 0 to {last}, got {max(steps)}")
+    return steps
+
+
+def _at(theory, layer: int, step: int) -> Outliers:
+    """The outliers at a step. At step 0 there are none, and a theory may have no record: then the next one's edge."""
+    if step:
+        return outliers(theory.order(layer, step))
+    try:
+        order = theory.order(layer, 0)
+    except ValueError:
+        order = theory.order(layer, 1)
+    nothing = np.zeros((0, 0))
+    edge = bulk_edge(order.weight_variance, order.width_ratio)
+    return Outliers(np.zeros(0), nothing, nothing, nothing, nothing, edge, np.zeros(0))
+
+
 # ---------------------------------------------------------------- the Gram form
 
 
 def from_recording(
     recording, *, weight_variance: float | None = None, independent: bool = False, cutoff: float = 1e-6
-):
+) -> Outliers:
     """The outliers of one trained matrix, from recorded directions and their products with its initial value.
 
     `recording` has `initial`, `final` (Wbar at the start and at the step, (M, N)), `features` (N, K_h) and
-    `gradients` (M, K_g). With orthonormal bases Phi, Gam of the recorded columns, the known edges
-    `E = Wbar(0)^T Gam` outside Phi, `F = Wbar(0) Phi` outside Gam and the corner `K = Gam^T Wbar(t) Phi`, what is
-    left of Wbar(0) is an untouched i.i.d. block of (M - k_g) x (N - k_h), and z is an outlier when
-
-        [ z - G_b E^T E ,    -K          ]
-        [ -K^T          ,  z - G_a F^T F ]   is singular.
-
-    Its number of negative eigenvalues at z is the number of outliers above z, so that each one is bracketed and none
-    is missed. The learned change outside the span of the directions is neglected (its size: `.neglected`).
+    `gradients` (M, K_g); the equation stands in `gram`. The learned change outside the span of the directions is
+    neglected (its size: `.neglected`).
 
     `weight_variance`: s2; by default the attribute of that name of the recording, else N times the mean square entry
     of `initial`. A recording may also have `decay`, the factor left of Wbar(0) (default 1). `independent`: treat the
@@ -273,150 +352,31 @@ def from_recording(
     Returns `Outliers`, alignments with the recorded columns. Raises ValueError for missing, misshapen, non-finite
     or empty records, for records that are zero, and for directions that leave no block untouched.
     """
-    start, final, features, gradients = _recorded(recording)
-    rows, columns = start.shape
-    if weight_variance is None:
-        weight_variance = getattr(recording, "weight_variance", None)
-    if weight_variance is None:
-        weight_variance = columns * np.mean(start**2)
-    decay = arguments.number("recording.decay", getattr(recording, "decay", 1.0), above=0)
-    s2 = decay**2 * arguments.number("weight_variance", weight_variance, above=0)
-    start = decay * start
-    cutoff = arguments.fraction("cutoff", cutoff)
-    phi = _orthonormal("recording.features", features, cutoff)
-    gam = _orthonormal("recording.gradients", gradients, cutoff)
-    blocks = _independent_blocks if independent else _blocks
-    EE, FF, corner, s_a, s_b = blocks(start, final, gam, phi, s2)
-    edge = bulk_edge(s2, rows / columns)
-    modes = _roots(EE, FF, corner, s_a, s_b, edge)
-    change = final - start
-    (gam, kept_g), (phi, kept_h) = gam, phi
-    outside = np.linalg.norm(change - gam @ (np.outer(kept_g, kept_h) ** 2 * (gam.T @ change @ phi)) @ phi.T)
+    start, final, features, gradients = gram.recorded(recording)
+    decay, s2 = gram.left_of_the_start(recording, start, weight_variance)
+    cutoff, start = arguments.fraction("cutoff", cutoff), decay * start
+    phi = gram.orthonormal("recording.features", features, cutoff)
+    gam = gram.orthonormal("recording.gradients", gradients, cutoff)
+    edge = bulk_edge(s2, start.shape[0] / start.shape[1])
+    blocks = gram.independent_blocks if independent else gram.blocks
+    modes = gram.roots(*blocks(start, final, gam, phi, s2), edge)
     return _result(
         np.array([mode[0] for mode in modes]),
-        _rows([gradients.T @ (gam @ mode[1]) / np.sqrt(rows) for mode in modes], gradients.shape[1]),
-        _rows([features.T @ (phi @ mode[2]) / np.sqrt(columns) for mode in modes], features.shape[1]),
+        _overlaps(gradients, gam[0], [mode[1] for mode in modes]),
+        _overlaps(features, phi[0], [mode[2] for mode in modes]),
         np.mean(gradients**2, axis=0),
         np.mean(features**2, axis=0),
         cutoff**2,
         bulk_edge=edge,
         residual=np.array([mode[3] for mode in modes]),
         standard_error=np.zeros(len(modes)),
-        neglected=float(outside / max(np.linalg.norm(change), np.finfo(float).tiny)),
+        neglected=gram.neglected(final - start, gam, phi),
     )
 
 
-def _recorded(recording):
-    """The four arrays of a recording, checked."""
-    missing = [name for name in ("initial", "final", "features", "gradients") if not hasattr(recording, name)]
-    if missing:
-        raise ValueError(f"recording must have initial, final, features and gradients, got no {', '.join(missing)}")
-    initial = arguments.array("recording.initial", recording.initial, ndim=2)
-    final = arguments.array("recording.final", recording.final, shape=initial.shape)
-    features = arguments.array("recording.features", recording.features, shape=(initial.shape[1], None))
-    gradients = arguments.array("recording.gradients", recording.gradients, shape=(initial.shape[0], None))
-    return initial, final, features, gradients
-
-
-def _orthonormal(name, columns, cutoff):
-    """An orthonormal basis of the columns, directions below the cut-off left out, and the share kept of each."""
-    basis, sizes, _ = scipy.linalg.svd(columns, full_matrices=False)
-    if sizes[0] == 0:
-        raise ValueError(f"{name} is zero, at least one column must not be")
-    share = _kept(sizes, cutoff)
-    basis, share = basis[:, share > 0], share[share > 0]
-    if basis.shape[1] >= basis.shape[0]:
-        raise ValueError(
-            f"{name} spans all {basis.shape[0]} directions, fewer are needed to leave a block untouched "
-            "(of a long record, take the leading directions of the learned change)"
-        )
-    return basis, share
-
-
-def _blocks(start, final, gam, phi, s2):
-    """E^T E, F^T F, the corner, and the constants of the untouched block: z G_a = 1 + s_a x, z G_b = 1 + s_b x.
-
-    A direction kept in part has that share in every product, down to 0, where it is one of the untouched.
-    """
-    (gam, kept_g), (phi, kept_h) = gam, phi
-    (rows, columns), k_g, k_h = start.shape, kept_g @ kept_g, kept_h @ kept_h
-    products_g, products_h = start.T @ gam * kept_g, start @ phi * kept_h
-    both_g, both_h = products_g.T @ phi * kept_h, gam.T @ products_h * kept_g[:, None]
-    EE = products_g.T @ products_g - both_g @ both_g.T
-    FF = products_h.T @ products_h - both_h.T @ both_h
-    corner = np.outer(kept_g, kept_h) * (gam.T @ final @ phi)
-    return EE, FF, corner, s2 * (columns - k_h) / columns, s2 * (rows - k_g) / columns
-
-
-def _independent_blocks(start, final, gam, phi, s2):
-    """The same for directions independent of Wbar(0): every product with it takes its mean-field value."""
-    (gam, kept_g), (phi, kept_h) = gam, phi
-    nu = start.shape[0] / start.shape[1]
-    corner = np.outer(kept_g, kept_h) * (gam.T @ (final - start) @ phi)
-    return s2 * np.eye(len(corner)), s2 * nu * np.eye(len(corner.T)), corner, s2, s2 * nu
-
-
-def _product(z, s_a, s_b):
-    """x = G_a G_b: the small root of `z^2 x = (1 + s_a x)(1 + s_b x)`, in the form that loses no digits."""
-    half = z**2 - s_a - s_b
-    return 2 / (half + np.sqrt(np.maximum(half**2 - 4 * s_a * s_b, 0)))
-
-
-def _determinant_matrix(z, EE, FF, corner, s_a, s_b):
-    x = _product(z, s_a, s_b)
-    G_a, G_b = (1 + s_a * x) / z, (1 + s_b * x) / z
-    return np.block([[z * np.eye(len(EE)) - G_b * EE, -corner], [-corner.T, z * np.eye(len(FF)) - G_a * FF]])
-
-
-def _roots(EE, FF, corner, s_a, s_b, edge):
-    """Every z above the edge where the matrix is singular, descending, each with its null vector.
-
-    All eigenvalues increase with z: those negative at the edge cross zero once each, the lowest one last.
-    """
-    known = (EE, FF, corner, s_a, s_b)
-
-    def spectrum(z):
-        return scipy.linalg.eigvalsh(_determinant_matrix(z, *known))
-
-    start, top, roots = edge * (1 + 1e-9), 2 * edge, []
-    count = np.sum(spectrum(start) < 0)
-    while count and spectrum(top)[0] <= 0:
-        top *= 2
-    for j in range(count):
-        roots.append(_root(j, start, top, known))
-        top = roots[-1][0]
-    return roots
-
-
-def _root(j, low, high, known):
-    """Where eigenvalue j vanishes: Newton's method, kept inside the bracket. The slope is |a|^2 + |b|^2."""
-    z, rounding = high, 1e-13 * (high + np.linalg.norm(known[2]))
-    for _ in range(200):
-        value, alpha, beta, aa, bb = _eigenpair(z, j, *known)
-        low, high = (low, z) if value > 0 else (z, high)
-        move = value / (aa + bb)
-        if abs(move) <= rounding:
-            return z, alpha / np.sqrt(aa), beta / np.sqrt(bb), abs(aa - bb) / (aa + bb)
-        z = z - move if low < z - move < high else (low + high) / 2
-    raise ConvergenceError(f"outlier {j} not found to rounding between {low:.6g} and {high:.6g}", z, abs(value))
-
-
-def _eigenpair(z, j, EE, FF, corner, s_a, s_b):
-    """Eigenvalue j of the matrix at z, its vector along Gam and Phi, and the squared lengths of a and b.
-
-    With separate arguments z_a, z_b for the two halves, |a|^2 and |b|^2 are the derivatives of the eigenvalue with
-    respect to them.
-    """
-    matrix = _determinant_matrix(z, EE, FF, corner, s_a, s_b)
-    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[j, j])
-    alpha, beta = np.split(vectors[:, 0], [len(EE)])
-    x = _product(z, s_a, s_b)
-    slope = 1 / (s_a * s_b - 1 / x**2)  # dx / d(z_a z_b)
-    direct_a, direct_b = s_a * slope - (1 + s_a * x) / z**2, s_b * slope - (1 + s_b * x) / z**2
-    edge_a, edge_b = alpha @ EE @ alpha, beta @ FF @ beta
-    aa = alpha @ alpha - s_b * slope * edge_a - direct_a * edge_b
-    bb = beta @ beta - direct_b * edge_a - s_a * slope * edge_b
-    return values[0], alpha, beta, aa, bb
+def _overlaps(columns, basis, vectors):
+    """< column vector > of vectors given along a basis."""
+    return _rows([columns.T @ (basis @ vector) / np.sqrt(len(columns)) for vector in vectors], columns.shape[1])
 
 
 # ---------------------------------------------------------------- shared
@@ -426,14 +386,9 @@ def _rows(rows, width):
     return np.array(rows).reshape(len(rows), width)
 
 
-def _kept(sizes, cutoff):
-    """The share that is kept of each direction, by its size over that of the largest."""
-    return share(sizes / (cutoff * max(np.max(sizes), np.finfo(float).tiny)))
-
-
 def _cosines(overlaps, squares, cutoff):
     """Overlaps over lengths; 0 where the recorded vector is zero (or below the cut-off that dropped it)."""
-    share = _kept(squares, cutoff)
+    share = gram.kept(squares, cutoff)
     return share * overlaps / np.sqrt(np.where(share > 0, squares, 1.0))
 
 
