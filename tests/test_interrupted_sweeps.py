@@ -68,7 +68,9 @@ def test_a_sweep_killed_at_ten_random_moments_goes_on_to_the_same_results(tmp_pa
     waits = np.random.default_rng().uniform(0, 0.04, 10).tolist()
     call = f"import test_interrupted_sweeps as t; t.kill_in_mid_sweep(t.Path({str(tmp_path)!r}), {waits})"
     inside = os.environ | {"JOBLIB_TEMP_FOLDER": str(tmp_path.parent)}  # what killed workers leave behind
-    ended = subprocess.run([sys.executable, "-c", call], cwd=HERE, env=inside, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", call], cwd=HERE, env=inside, capture_output=True, text=True, timeout=200
+    )
     assert ended.stdout.split() == [str(-signal.SIGKILL)] * 10, ended.stderr
     there = {path: path.stat().st_mtime_ns for path in entries(tmp_path)}
     assert 10 <= len(there) <= 100

@@ -56,16 +56,16 @@ def run(
     workers = arguments.whole("workers", workers, at_least=1)
     arguments.one_of("errors", errors, ("raise", "return"))
     cases, folder = list(cases), _folder(store)
-    paths = [folder / key for key in entries.keys(function, cases)]
-    found = {path: result for path in dict.fromkeys(paths) for result in _kept(path)}
-    missing = {path: case for path, case in zip(paths, cases, strict=True) if path not in found}
+    keys = entries.keys(function, cases)
+    found = {key: result for key in dict.fromkeys(keys) for result in _kept(folder / key)}
+    missing = {key: case for key, case in zip(keys, cases, strict=True) if key not in found}
     with _bar(function, progress, total=len(missing) + len(found), initial=len(found)) as bar:
-        for path, result, error in _outcomes(function, missing, workers):
+        for key, result, error in _outcomes(function, missing, workers):
             if error is None:
-                entries.write(path, result)
-            found[path] = pickle.loads(result) if error is None else _Failure(error)
+                entries.write(folder / key, result)
+            found[key] = pickle.loads(result) if error is None else _Failure(error)
             bar.update()
-    results = [found[path] for path in paths]
+    results = [found[key] for key in keys]
     failed = {place: one.error for place, one in enumerate(results) if isinstance(one, _Failure)}
     if failed and errors == "raise":
         _raise(cases, [None if isinstance(one, _Failure) else one for one in results], failed)
@@ -85,18 +85,18 @@ class _Failure:
     error: Exception
 
 
-def _outcomes(function: Callable, missing: dict[Path, dict], workers: int) -> Iterable:
-    """(path, pickled result, error) of each case, as they come. All wait in line at once: a cluster may grow."""
+def _outcomes(function: Callable, missing: dict[str, dict], workers: int) -> Iterable:
+    """(key, pickled result, error) of each case, as they come. All wait in line at once: a cluster may grow."""
     parallel = Parallel(workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-    return parallel(delayed(_outcome)(function, path, case) for path, case in missing.items())
+    return parallel(delayed(_outcome)(function, key, case) for key, case in missing.items())
 
 
-def _outcome(function: Callable, path: Path, case: dict) -> tuple[Path, bytes | None, Exception | None]:
+def _outcome(function: Callable, key: str, case: dict) -> tuple[str, bytes | None, Exception | None]:
     """Runs where the worker is. Pickled here, a result that cannot be is one more case that failed."""
     try:
-        return path, cloudpickle.dumps(function(**case)), None
+        return key, cloudpickle.dumps(function(**case)), None
     except Exception as error:
-        return path, None, _portable(error)
+        return key, None, _portable(error)
 
 
 def _portable(error: Exception) -> Exception:
