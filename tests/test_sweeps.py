@@ -1,14 +1,21 @@
 """Sweeps: nothing is run twice, nothing is lost, and the line to infinite size is the right one."""
 
+import ast
 import copy
+import functools
+import importlib
+import sys
+import threading
+import types
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import spectral_experiments
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spectral_dynamics import errors, sweeps
+from spectral_dynamics import entries, errors, sweeps
 
 COUNTER = "runs.txt"
 
@@ -64,12 +71,340 @@ def unconverged(step):
 def test_an_error_comes_back_from_a_worker_with_all_it_carries(tmp_path, function):
     with pytest.raises(RuntimeError) as caught:
         sweeps.run(function, [{"step": 3}, {"step": 3}], store=tmp_path, workers=2)
-    assert caught.value.partial == {"so far": 3}
+    assert [one.partial for one in caught.value.errors.values()] == [{"so far": 3}] * 2
 
 
-def test_workers_are_counted(tmp_path):
-    with pytest.raises(ValueError, match="workers must be at least 1"):
-        sweeps.run(counted, [], store=tmp_path, workers=0)
+def sometimes(number):
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number
+
+
+ODD = [{"number": number} for number in range(5)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_case_that_fails_does_not_end_the_others(tmp_path, workers):
+    with pytest.raises(errors.SweepError, match=r"2 of 5 cases failed, the first is cases\[1\].*1 is odd") as caught:
+        sweeps.run(sometimes, ODD, store=tmp_path, workers=workers)
+    assert caught.value.results == [0, None, 2, None, 4]
+    assert {place: str(one) for place, one in caught.value.errors.items()} == {1: "1 is odd", 3: "3 is odd"}
+    assert len(list(tmp_path.iterdir())) == 3
+    returned = sweeps.run(sometimes, ODD, store=tmp_path, workers=workers, errors="return")
+    assert returned[::2] == [0, 2, 4] and [type(one) for one in returned[1::2]] == [ValueError] * 2
+
+
+def unportable(step):
+    class Local(Exception):
+        def __init__(self, first, second):
+            super().__init__(first)
+
+    if step == 0:
+        raise Local("of a kind that no other process knows", None)
+    return threading.Lock() if step == 1 else step
+
+
+def test_errors_and_results_that_cannot_travel_are_one_more_failed_case(tmp_path):
+    first, second, third = sweeps.run(
+        unportable, [{"step": step} for step in range(3)], store=tmp_path, errors="return", workers=2
+    )
+    assert "Local: of a kind that no other process knows" in str(first)
+    assert "pickle" in str(second) and third == 2
+
+
+def stopped(folder, number):
+    if number == 2:
+        raise KeyboardInterrupt
+    (folder / f"{number}.ran").touch()
+    return number
+
+
+def test_an_interruption_ends_all_at_once_and_keeps_what_is_there(tmp_path):
+    store = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run(stopped, [{"folder": tmp_path, "number": number} for number in range(4)], store=store)
+    assert len(list(store.iterdir())) == 2 and not (tmp_path / "3.ran").exists()
+
+
+def test_equal_cases_are_run_once(tmp_path):
+    chosen = [{"folder": tmp_path, "base": 1, "seed": 0}, {"seed": 0, "base": 1, "folder": tmp_path}]
+    first, second = sweeps.run(counted, chosen, store=tmp_path / "store")
+    assert np.array_equal(first, second) and runs(tmp_path) == 1
+
+
+def test_a_bar_is_shown_when_asked_for_and_never_in_a_log(tmp_path, capsys, monkeypatch):
+    tqdm = sweeps.tqdm
+    monkeypatch.setattr(sweeps, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    sweeps.run(sometimes, ODD[::2], store=tmp_path)
+    assert capsys.readouterr().err == ""
+    sweeps.run(sometimes, ODD[::2], store=tmp_path, progress=True)
+    assert "sometimes: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"store": None}, "store must be a folder, in which results are kept, got None"),
+        ({"store": __file__}, "store must be a folder, got a file"),
+        ({"errors": "ignore"}, "errors must be one of 'raise', 'return', got 'ignore'"),
+        ({"cases": [(1, 2)]}, r"cases\[0\] must be a dictionary of arguments by name"),
+        ({"function": Path}, "function must be a function, got"),
+        ({"function": "sometimes"}, "function must be a function, got 'sometimes'"),
+    ],
+)
+def test_bad_arguments_of_a_sweep_are_refused_by_name(tmp_path, change, message):
+    given = {"function": sometimes, "cases": ODD, "store": tmp_path} | change
+    with pytest.raises(ValueError, match=message):
+        sweeps.run(given.pop("function"), given.pop("cases"), **given)
+
+
+# Which results are whose
+
+
+def make(factor):
+    def times(number):
+        return factor * number
+
+    return times
+
+
+def bound(factor):
+    return Multiplier(factor).times
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    factor: float
+
+    def times(self, number):
+        return self.factor * number
+
+
+def with_a_default(factor):
+    def times(number, factor=factor):
+        return factor * number
+
+    return times
+
+
+def within_data(factor):
+    steps = {"first": (make(factor), None)}
+    return lambda number: steps["first"][0](number)
+
+
+def cached(factor):
+    once = functools.cache(make(factor))
+    return lambda number: once(number)
+
+
+def reader(factor, **more):
+    """A function of a module of its own, where FACTOR is a global that another function reads."""
+    module = types.ModuleType("written")
+    module.__dict__.update({"FACTOR": factor, "np": np} | more)
+    inner = "def times(number):\n    return [FACTOR * one for one in [number]][0]\n"
+    exec(inner + "def outer(number):\n    return times(number)", module.__dict__)
+    return module.outer
+
+
+KINDS = {
+    "a closure": make,
+    "a lambda": lambda factor: lambda number: factor * number,
+    "a partial": lambda factor: functools.partial(lambda factor, number: factor * number, factor),
+    "a bound method": bound,
+    "a default value": with_a_default,
+    "a global of what is called": reader,
+    "a function in captured data": within_data,
+    "a cached function": cached,
+    "an array": lambda factor: make(np.array(factor)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_same_source_with_other_captured_values_has_other_results(tmp_path, kind):
+    for factor in (2, 5, 2):
+        assert sweeps.run(kind(factor), [{"number": 3}], store=tmp_path) == [3 * factor]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_lambdas_of_one_line_have_results_of_their_own(tmp_path):
+    both = [lambda number: number + 1, lambda number: number + 2]
+    assert [sweeps.run(one, [{"number": 0}], store=tmp_path) for one in both] == [[1], [2]]
+
+
+LEVEL = 1.0
+
+
+def above(number):
+    return number - LEVEL
+
+
+def test_a_changed_global_is_seen(tmp_path, monkeypatch):
+    assert sweeps.run(above, [{"number": 3}], store=tmp_path) == [2.0]
+    monkeypatch.setitem(globals(), "LEVEL", 2.0)
+    assert sweeps.run(above, [{"number": 3}], store=tmp_path) == [1.0]
+
+
+def test_what_is_not_read_and_how_it_is_laid_out_is_not_looked_at(tmp_path):
+    for more in ({}, {"unread": object()}):
+        sweeps.run(reader(2, **more), [{"number": 3}], store=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+class Opaque:
+    def __repr__(self):
+        return "Opaque"
+
+
+def drawn(seed, rng=None):
+    return NOISE.random()
+
+
+NOISE = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("function", "case", "message"),
+    [
+        (make(Opaque()), {"number": 1}, r"factor, captured by make.<locals>.times, must be made of.*got Opaque"),
+        (drawn, {"seed": 1}, r"NOISE, a global of drawn, must be.*got Generator.*results of drawn"),
+        (
+            reader({"a": [Opaque()]}),
+            {"number": 1},
+            r"FACTOR, a global of times,\['a'\]\[0\] must be.*results of outer",
+        ),
+        (functools.partial(above, Opaque()), {}, r"above\[1\]\[0\] must be made of.*got Opaque"),
+        (with_a_default(Opaque()), {"number": 1}, r"a default value of .*times\[0\]\[0\] must be.*got Opaque"),
+        (sometimes, {"number": np.random.default_rng(0)}, r"cases\[0\]\['number'\] must be made of.*got Generator"),
+        (sometimes, {"number": np.random.default_rng(0).random}, r"cases\[0\]\['number'\]\[1\] must be made of"),
+    ],
+)
+def test_what_no_key_can_be_made_of_is_refused_with_the_names_of_both(tmp_path, function, case, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.run(function, [case], store=tmp_path)
+
+
+def swept(name):
+    """The functions that an experiment hands to `run`, by name."""
+    module = importlib.import_module(f"spectral_experiments.{name}")
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "sweeps.run"]
+    return module, {call.args[0].id for call in calls}
+
+
+SWEPT = sorted(
+    path.stem
+    for path in Path(spectral_experiments.__file__).parent.glob("*.py")
+    if "sweeps.run(" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_every_experiment_can_be_swept(name, monkeypatch, tmp_path):
+    """Its functions, and the cases of its first sweep, up to where they would be run."""
+    module, functions = swept(name)
+    assert functions
+    for one in functions:
+        assert len(entries.keys(getattr(module, one), [{}])) == 1
+
+    def without_running(function, cases, **options):
+        keys = entries.keys(function, cases)
+        assert cases and len(set(keys)) == len(cases)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps, "run", without_running)
+    monkeypatch.setattr(sweeps.Table, "store", tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        module.main(*[1] * module.main.__code__.co_argcount)
+
+
+# Damage
+
+
+def test_a_damaged_entry_is_seen_and_computed_again(tmp_path):
+    """A flipped byte at ten places, an empty entry, a cut one, one in the place of another."""
+    store, chosen = tmp_path / "store", cases(tmp_path, 1)
+    first = sweeps.run(counted, chosen, store=store)
+    one, other = sorted(store.iterdir())
+    whole, rng = one.read_bytes(), np.random.default_rng(0)
+    damaged = [b"", whole[:-1], whole[:20], other.read_bytes()]
+    for place in [0, 31, 32, len(whole) - 1, *rng.integers(len(whole), size=6)]:
+        damaged.append(whole[:place] + bytes([whole[place] ^ (1 << rng.integers(8))]) + whole[place + 1 :])
+    for number, content in enumerate(damaged, start=1):
+        one.write_bytes(content)
+        with pytest.warns(UserWarning, match="a stored result is damaged and is computed again, its checksum"):
+            again = sweeps.run(counted, chosen, store=store)
+        assert np.array_equal(again, first) and runs(tmp_path) == 2 + number and one.read_bytes() == whole
+
+
+def test_an_entry_that_cannot_be_unpickled_is_computed_again(tmp_path):
+    """As when a class is gone: its bytes are whole."""
+    sweeps.run(sometimes, ODD[:1], store=tmp_path)
+    entries.write(next(tmp_path.iterdir()), b"cgone\nClass\n.")
+    with pytest.warns(UserWarning, match="ModuleNotFoundError: No module named 'gone'"):
+        assert sweeps.run(sometimes, ODD[:1], store=tmp_path) == [0]
+
+
+# Results as one table
+
+GRID = [{"name": name, "size": size, "seed": seed} for name in ("a", "b") for size in (10, 20) for seed in (0, 1)]
+
+
+def test_a_table_of_numbers_is_tidy():
+    table = sweeps.table(GRID, [{"loss": one["size"] + one["seed"], "step": 3} for one in GRID])
+    frame = table.to_dataframe()
+    assert list(frame.columns) == ["loss", "step", "name", "size", "seed"] and len(frame) == len(GRID)
+    assert frame.groupby("size")["loss"].mean().to_dict() == {10: 10.5, 20: 20.5}
+    assert sweeps.table(GRID, range(8))["result"].values.tolist() == list(range(8))
+
+
+def test_a_table_of_arrays_has_their_dimensions_and_can_be_extrapolated():
+    values = [np.full((3, 2), one["seed"] + 2.0 + 10 / one["size"]) for one in GRID]
+    table = sweeps.table(GRID, [{"values": value, "loss": 1.0} for value in values])
+    assert table["values"].dims == ("case", "values_0", "values_1") and table["loss"].dims == ("case",)
+    chosen = table.where(table["name"] == "a", drop=True)
+    assert chosen["values"].shape == (4, 3, 2)
+    assert sweeps.extrapolate(table["size"], table["values"]).limit == pytest.approx(np.full((3, 2), 2.5))
+
+
+def test_arguments_of_several_kinds_stand_in_a_table_as_they_are():
+    table = sweeps.table([{"last": None, "marks": (1, 2)}, {"last": 3, "marks": (3, 4)}], [1.0, 2.0])
+    assert table["last"].values.tolist() == [None, 3] and table["marks"].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("cases", "results", "message"),
+    [
+        (GRID, [1.0], "results must be as many as cases, one or more, got 1 for 8 cases"),
+        ([], [], "results must be as many as cases, one or more, got 0 for 0"),
+        ([{"a": 1}, {"b": 1}], [1, 2], r"cases\[1\] must have the names of cases\[0\], a, got b"),
+        ([{"a": 1}, 3], [1, 2], r"cases\[1\] must be a dictionary, got 3"),
+        ([{"a": 1}, {"a": 2}], [{"x": 1}, {"y": 1}], r"results\[1\] must have the names of results\[0\], x, got y"),
+        ([{"a": 1}, {"a": 2}], [{"x": 1}, 2], r"results\[1\] must have the names of results\[0\], x, got result"),
+        (
+            [{"a": 1}, {"a": 2}],
+            [[1, 2], [1, 2, 3]],
+            r"results\[1\]\['result'\] must have the shape of the first, \(2,\)",
+        ),
+        ([{"a": 1}, {"a": 2}], [1, [[1], [1, 2]]], r"results\[1\]\['result'\] must be a number, a text or an array"),
+        ([{"a": 1}, {"a": 2}], [1, None], r"results\[1\] must be a result, got None: leave out"),
+        (
+            [{"a": 1}, {"a": 2}],
+            [1, ValueError("no")],
+            r"results\[1\] must be a result, got ValueError\('no'\): leave",
+        ),
+        ([{"a": 1}], [{"a": 2}], "results must have other names than the arguments of cases, got a in both"),
+    ],
+)
+def test_what_makes_no_table_is_refused_by_name(cases, results, message):
+    with pytest.raises(ValueError, match=message):
+        sweeps.table(cases, results)
+
+
+def test_without_xarray_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(ImportError, match=r'pip install "spectral-dynamics\[tables\]"'):
+        sweeps.table(GRID, range(8))
 
 
 # Stored tables

@@ -1,4 +1,4 @@
-"""What a solver raises when it cannot deliver. Nothing computed so far is lost: it is in `.partial`."""
+"""What is raised where there is no whole answer. What has been computed is in `.partial`, or in `.results`."""
 
 
 class ConvergenceError(RuntimeError):
@@ -23,6 +23,21 @@ class DivergenceError(RuntimeError):
 
     def __reduce__(self):
         return type(self), (*self.args, self.step, self.partial)
+
+
+class SweepError(RuntimeError):
+    """Some cases of a sweep failed. `.results`: those of the others, None in place of the failed ones; all are kept.
+
+    `.errors`: by the place of a case, what it raised, with all that this carries.
+    """
+
+    def __init__(self, message: str, results: list, errors: dict[int, Exception]):
+        super().__init__(message)
+        self.results = results
+        self.errors = errors
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.results, self.errors)
 
 
 class InstabilityWarning(UserWarning):

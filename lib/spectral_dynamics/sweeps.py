@@ -8,33 +8,198 @@ to the last bit and its witnesses come out the same to rounding; how that code i
 import hashlib
 import json
 import os
+import pickle
+import reprlib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
-from joblib import Memory, Parallel, delayed
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
-from . import arguments
+from . import arguments, entries
+from .entries import exact
+from .errors import SweepError
 
 CONSTANTS, WITNESSES = "constants", "witnesses"  # what a table's file holds besides the table
 ROUNDING = 1e-8  # of its largest entry: what a witness may be off by on another processor
 
 
-def run(function: Callable, cases: Iterable[dict], *, store, workers: int = 1) -> list:
+def run(
+    function: Callable,
+    cases: Iterable[dict],
+    *,
+    store,
+    workers: int = 1,
+    errors: str = "raise",
+    progress: bool | None = None,
+) -> list:
     """[function(**case) for case in cases], each result on disk as soon as it is there, `workers` at a time.
 
     `function` must be pure: its result depends on its arguments alone, seeds included. `store`: a folder; a case
-    found there is read, not run, so that an interrupted sweep goes on where it stopped. Results are forgotten when
-    the source of `function` changes, not when what it calls does: `Table.store` is another folder then.
-    Raises ValueError, and whatever `function` raises; results of the cases before that are kept.
+    found there is read, not run, so that an interrupted sweep goes on where it stopped; a damaged entry is run again,
+    with a warning. What is found was made by the same function with the same captured and global values (see
+    `entries`); where it calls other modules, `Table.store` is another folder when these do something else.
+    On a cluster: `with joblib.parallel_config("dask"): run(...)`, with a client of dask.distributed. All its workers
+    are used, and results come back to be kept here.
+    `errors`: the other cases are run although one fails. "raise": then SweepError, a RuntimeError that carries all
+    results and errors; "return": the list has exceptions in the places of the cases that failed.
+    `progress`: a bar on standard error; by default only on a terminal, and only once a second has passed.
+    Raises ValueError, also for a function or a case that no result could be told apart by.
     """
     workers = arguments.whole("workers", workers, at_least=1)
-    kept = Memory(store, verbose=0).cache(function)
-    return Parallel(n_jobs=workers)(delayed(kept)(**case) for case in cases)
+    arguments.one_of("errors", errors, ("raise", "return"))
+    cases, folder = list(cases), _folder(store)
+    keys = entries.keys(function, cases)
+    found = {key: result for key in dict.fromkeys(keys) for result in _kept(folder / key)}
+    missing = {key: case for key, case in zip(keys, cases, strict=True) if key not in found}
+    with _bar(function, progress, total=len(missing) + len(found), initial=len(found)) as bar:
+        for key, result, error in _outcomes(function, missing, workers):
+            if error is None:
+                entries.write(folder / key, result)
+            found[key] = pickle.loads(result) if error is None else _Failure(error)
+            bar.update()
+    results = [found[key] for key in keys]
+    failed = {place: one.error for place, one in enumerate(results) if isinstance(one, _Failure)}
+    if failed and errors == "raise":
+        _raise(cases, [None if isinstance(one, _Failure) else one for one in results], failed)
+    return [failed.get(place, one) for place, one in enumerate(results)]
+
+
+def _raise(cases: list[dict], results: list, failed: dict[int, Exception]) -> None:
+    place, error = next(iter(failed.items()))
+    first = f"cases[{place}] = {reprlib.repr(cases[place])}: {type(error).__name__}: {error}"
+    raise SweepError(f"{len(failed)} of {len(cases)} cases failed, the first is {first}", results, failed) from error
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """In the place of a result; a function may return exceptions, too."""
+
+    error: Exception
+
+
+def _outcomes(function: Callable, missing: dict[str, dict], workers: int) -> Iterable:
+    """(key, pickled result, error) of each case, as they come. All wait in line at once: a cluster may grow."""
+    parallel = Parallel(workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+    return parallel(delayed(_outcome)(function, key, case) for key, case in missing.items())
+
+
+def _outcome(function: Callable, key: str, case: dict) -> tuple[str, bytes | None, Exception | None]:
+    """Runs where the worker is. Pickled here, a result that cannot be is one more case that failed."""
+    try:
+        return key, cloudpickle.dumps(function(**case)), None
+    except Exception as error:
+        return key, None, _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, if it survives the way back from a worker; otherwise what it says."""
+    try:
+        pickle.loads(cloudpickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _folder(store) -> Path:
+    if not isinstance(store, str | os.PathLike) or not str(store):
+        raise ValueError(f"store must be a folder, in which results are kept, got {store!r}")
+    folder = Path(store)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"store must be a folder, got a file: {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _kept(path: Path) -> list:
+    """[the result], or [] where there is none, or none that is whole."""
+    try:
+        return [entries.read(path)]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        warnings.warn(f"a stored result is damaged and is computed again, {error}: {path}", stacklevel=3)
+        return []
+
+
+def _bar(function: Callable, progress: bool | None, **options) -> tqdm:
+    return tqdm(
+        desc=getattr(function, "__name__", "sweep"),
+        disable=None if progress is None else not progress,
+        delay=1.0 if progress is None else 0.0,
+        **options,
+    )
+
+
+def table(cases: Iterable[dict], results: Iterable):
+    """An xarray Dataset of a sweep: results are its variables, what the cases were given its coordinates.
+
+    `results`: a dictionary of numbers and arrays for each case, or one number or array, which is then called
+    "result". The first dimension of everything is `case`; those of an array, case by case, are `NAME_0`, `NAME_1`,
+    ... Then table["loss"].groupby("size").mean(), table.where(table["name"] == "wide", drop=True), and, of numbers,
+    table.to_dataframe(). Arrays as they come: table["loss"].values, for `extrapolate`.
+
+    Raises ImportError without xarray, and ValueError for a result that is missing or an error, for other lengths of
+    the two lists, other names, and other shapes in one case than in another.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise ImportError('sweeps.table needs xarray: pip install "spectral-dynamics[tables]"') from error
+    cases, results = list(cases), list(results)
+    if not cases or len(cases) != len(results):
+        raise ValueError(f"results must be as many as cases, one or more, got {len(results)} for {len(cases)} cases")
+    for place, one in enumerate(results):
+        if one is None or isinstance(one, Exception):
+            raise ValueError(f"results[{place}] must be a result, got {one!r}: leave out the cases that failed")
+    given = _columns("cases", cases)
+    found = _columns("results", [one if isinstance(one, dict) else {"result": one} for one in results])
+    if both := sorted(set(given) & set(found)):
+        raise ValueError(f"results must have other names than the arguments of cases, got {', '.join(both)} in both")
+    shaped = {
+        name: (["case", *(f"{name}_{axis}" for axis in range(column.ndim - 1))], column)
+        for name, column in (given | found).items()
+    }
+    return xarray.Dataset({name: shaped[name] for name in found}, {name: shaped[name] for name in given})
+
+
+def _columns(what: str, rows: list[dict]) -> dict[str, np.ndarray]:
+    """By name, one array (rows, ...)."""
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{what}[{place}] must be a dictionary, got {row!r}")
+        if row.keys() != rows[0].keys():
+            names, got = ", ".join(rows[0]), ", ".join(row)
+            raise ValueError(f"{what}[{place}] must have the names of {what}[0], {names}, got {got}")
+    return {name: _column(f"{what}[{{}}]['{name}']", [row[name] for row in rows]) for name in rows[0]}
+
+
+def _column(name: str, values: list) -> np.ndarray:
+    """Numbers and texts as they are; single things of other kinds, or of several kinds, as objects."""
+    arrays = [_entry(name.format(place), value) for place, value in enumerate(values)]
+    for place, one in enumerate(arrays):
+        if one.shape != arrays[0].shape:
+            where, first = name.format(place), arrays[0].shape
+            raise ValueError(f"{where} must have the shape of the first, {first}, got {one.shape}")
+    texts = {one.dtype.kind == "U" for one in arrays}
+    return np.stack(arrays if len(texts) == 1 else [one.astype(object) for one in arrays])
+
+
+def _entry(name: str, value) -> np.ndarray:
+    try:
+        entry = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        entry = np.asarray(None)
+    if entry.dtype.hasobject and isinstance(value, dict | list | tuple | np.ndarray):
+        raise ValueError(f"{name} must be a number, a text or an array of these, got {reprlib.repr(value)}")
+    return entry
 
 
 # Stored tables
@@ -149,42 +314,7 @@ def read(path) -> dict[str, np.ndarray]:
 
 def write(path, **arrays) -> None:
     """Writes a compressed .npz; whoever reads it meanwhile finds the old file, or the new one."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def exact(value, name: str = "value") -> str:
-    """A text that is the same for two values when they are, to the last bit and in the same order, and only then.
-
-    Of None, truth values, numbers, texts, bytes; numpy's scalars and arrays, by type, shape and bytes; lists, tuples
-    and dictionaries, in their order, and dataclasses, by field, of all these. Raises ValueError for anything else:
-    functions, and what is known by its address in memory.
-    """
-    kind = type(value)
-    if value is None or kind in (bool, int, float, complex, str, bytes):
-        return repr(value)
-    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
-        dtype = value.dtype.newbyteorder("<")
-        digest = hashlib.sha256(np.ascontiguousarray(value, dtype).tobytes()).hexdigest()[:32]
-        return f"{kind.__name__}({dtype.str}, {np.shape(value)}, {digest})"
-    if kind in (list, tuple):
-        parts = [exact(part, f"{name}[{place}]") for place, part in enumerate(value)]
-        return f"{kind.__name__}({', '.join(parts)})"
-    if kind is dict:
-        parts = [f"{exact(key, name)}: {exact(one, f'{name}[{key!r}]')}" for key, one in value.items()]
-        return f"dict({', '.join(parts)})"
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = [f"{one.name}={exact(getattr(value, one.name), f'{name}.{one.name}')}" for one in fields(value)]
-        return f"{kind.__name__}({', '.join(parts)})"
-    raise ValueError(
-        f"{name} must be made of numbers, texts, arrays, lists, dictionaries and dataclasses, got {value!r}"
-    )
+    entries.replace(Path(path), lambda file: np.savez_compressed(file, **arrays))
 
 
 def _loaded(path: Path) -> dict[str, np.ndarray]:
