@@ -38,6 +38,7 @@ ALLOWED = {
     "dynamics": COMMON | {"problems", "dynamics"},
     "spectra": COMMON | {"problems", "dynamics", "spectra"},
     "sweeps": COMMON,
+    "symbols": COMMON,
     "plots": set(),
     "checks": set(),
     "__init__": {"dynamics", "networks", "problems", "spectra"},
@@ -47,6 +48,15 @@ ALLOWED = {
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
 def test_a_room_imports_only_what_stands_before_it(path):
     assert imported(path) <= ALLOWED[room(path)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_only_the_rooms_for_chapters_need_sympy(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    named = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    named += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    needed = {name.split(".")[0] for name in named}
+    assert "sympy" not in needed or room(path) in {"symbols", "checks"}
 
 
 def test_spectra_take_from_level_one_the_order_parameters_alone():
