@@ -35,3 +35,11 @@ def table(name: str) -> dict[str, np.ndarray]:
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
     return sweeps.read(Path(__file__).with_name(f"{name}.npz"))
+
+
+def first_row(table: dict, **values) -> int:
+    """The first row of a table in which each named column has its value. Raises ValueError if there is none."""
+    found = np.logical_and.reduce([np.asarray(table[column]) == value for column, value in values.items()])
+    if not np.any(found):
+        raise ValueError(f"values must be those of a row, got {values}")
+    return int(np.argmax(found))

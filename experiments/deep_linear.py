@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
+from spectral_experiments import first_row
 
 STEPS, RECORDED, LAYERS = 40, np.array([30, 40]), 4
 WIDE, SQUARE, NARROW = (250, 500, 1000), (500, 1000, 2000), (800, 1600, 3200)
@@ -147,8 +148,7 @@ def cases(name: str, rounds: int) -> list[dict]:
 def again(name: str, table: dict) -> tuple[dict, dict]:
     """The first network of the smallest size of a setting: made once more, and as it is stored."""
     size = min(SETTINGS[name][0])
-    rows = (table["setting"] == NAMES.index(name)) & (table["size"] == size) & (table["seed"] == 0)
-    now, row = case(name, size, 0), np.flatnonzero(rows)[0]
+    now, row = case(name, size, 0), first_row(table, setting=NAMES.index(name), size=size, seed=0)
     return now, {key: table[key][row] for key in now}
 
 
