@@ -116,8 +116,9 @@ def test_coupling_terms_add_up_to_the_coupling():
 def test_the_doubled_matrix_has_the_singular_values_twice_and_zeros():
     matrix = sp.Matrix([[1, 2, 0], [3, -1, 4]])
     values = np.linalg.svd(np.array(matrix, float), compute_uv=False)
-    found = np.linalg.eigvalsh(np.array(symbols.doubled(matrix), float))
-    assert found == pytest.approx(np.sort([*values, *-values, 0.0]), abs=1e-12)
+    both = np.array(symbols.doubled(matrix), float)
+    found = np.linalg.eigvalsh(both)
+    assert np.array_equal(both, both.T) and found == pytest.approx(np.sort([*values, *-values, 0.0]), abs=1e-12)
 
 
 @pytest.mark.parametrize(

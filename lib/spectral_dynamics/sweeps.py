@@ -324,7 +324,7 @@ def pooled(sizes, values) -> Extrapolation:
     All runs say together how large s2 is, entry by entry, so that a size with few of them can be used: each run has
     the weight `size`, `s2 = sum size (value - a - b/size)^2 / (runs - 2)`. In `chi_square` the means at each size are
     measured by s2. Raises ValueError with fewer than three runs or two different sizes, and for sizes not above 0.
-    Source: the chapter on kernels that move.
+    Source: the chapter on learning-rate transfer.
     """
     sizes, values = _sized(sizes, values, "values")
     if len(sizes) < 3:
