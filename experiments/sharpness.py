@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
-from spectral_experiments import deep_linear, first_row
+from spectral_experiments import deep_linear, first_row, seeded
 
 WIDE, SQUARE, NARROW, LARGE = (150, 300, 600), (200, 400, 800), (250, 500, 1000), (400, 800, 1600)
 ROUND = (24, 24, 24)  # networks added in each round at the smallest, the middle and the largest size
@@ -132,9 +132,7 @@ def uncertain(sizes, results: list[dict]) -> float:
 
 def cases(name: str, rounds: int) -> list[dict]:
     """The networks of the first `rounds` rounds of one setting."""
-    counts = zip(ROWS[name][0], ROUND, strict=True)
-    seeds = [(size, seed) for size, count in counts for seed in range(count * rounds)]
-    return [{"name": name, "size": size, "seed": seed} for size, seed in seeds]
+    return seeded(name, dict(zip(ROWS[name][0], ROUND, strict=True)), rounds)
 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.errors import DivergenceError
-from spectral_experiments import first_row
+from spectral_experiments import first_row, seeded
 
 BASE = {"depth": 2, "data_ratio": 4.0, "output_scale": 3.0, "weight_std": 0.5}
 HORIZONS = (10, 20)
@@ -67,12 +67,7 @@ def case(name: str, size: int, seed: int, horizons=HORIZONS) -> np.ndarray:
 
 def cases() -> list[dict]:
     """Every network of the table."""
-    return [
-        {"name": name, "size": size, "seed": seed}
-        for name, (*_, counts) in SETTINGS.items()
-        for size, count in counts.items()
-        for seed in range(count)
-    ]
+    return [one for name, (*_, counts) in SETTINGS.items() for one in seeded(name, counts)]
 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:
