@@ -35,3 +35,17 @@ def table(name: str) -> dict[str, np.ndarray]:
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
     return sweeps.read(Path(__file__).with_name(f"{name}.npz"))
+
+
+def seeded(name: str, counts: dict[int, int], rounds: int = 1) -> list[dict]:
+    """What `case` is given for every network of a setting; `counts`: {size: networks in each of the rounds}."""
+    pairs = [(size, seed) for size, count in counts.items() for seed in range(count * rounds)]
+    return [{"name": name, "size": size, "seed": seed} for size, seed in pairs]
+
+
+def first_row(table: dict, **values) -> int:
+    """The first row of a table in which each named column has its value. Raises ValueError if there is none."""
+    found = np.logical_and.reduce([np.asarray(table[column]) == value for column, value in values.items()])
+    if not np.any(found):
+        raise ValueError(f"values must be those of a row, got {values}")
+    return int(np.argmax(found))

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
+from spectral_experiments import first_row, seeded
 
 STEPS, RECORDED, LAYERS = 40, np.array([30, 40]), 4
 WIDE, SQUARE, NARROW = (250, 500, 1000), (500, 1000, 2000), (800, 1600, 3200)
@@ -139,16 +140,13 @@ def edges(name: str) -> np.ndarray:
 
 def cases(name: str, rounds: int) -> list[dict]:
     """The networks of the first `rounds` rounds of one setting."""
-    counts = zip(SETTINGS[name][0], ROUND, strict=True)
-    seeds = [(size, seed) for size, count in counts for seed in range(count * rounds)]
-    return [{"name": name, "size": size, "seed": seed} for size, seed in seeds]
+    return seeded(name, dict(zip(SETTINGS[name][0], ROUND, strict=True)), rounds)
 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:
     """The first network of the smallest size of a setting: made once more, and as it is stored."""
     size = min(SETTINGS[name][0])
-    rows = (table["setting"] == NAMES.index(name)) & (table["size"] == size) & (table["seed"] == 0)
-    now, row = case(name, size, 0), np.flatnonzero(rows)[0]
+    now, row = case(name, size, 0), first_row(table, setting=NAMES.index(name), size=size, seed=0)
     return now, {key: table[key][row] for key in now}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.spectra import outliers
+from spectral_experiments import first_row
 
 CASES = [(width, seed) for width in (250, 500, 1000, 2000) for seed in (0, 1, 2)]
 STEPS = np.arange(2, 41, 2)  # the recorded ones
@@ -70,7 +71,7 @@ def _padded(values: np.ndarray) -> np.ndarray:
 
 def again(width: int, table: dict) -> tuple[dict, dict]:
     """The first network of a width: made once more, and as it is stored."""
-    row = np.flatnonzero((table["widths"] == width) & (table["seeds"] == 0))[0]
+    row = first_row(table, widths=width, seeds=0)
     now = case(width, 0, options=())
     return now, {key: table[key][row] for key in now}
 

@@ -31,6 +31,7 @@ import numpy as np
 from scipy import linalg
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.errors import ConvergenceError, DivergenceError
+from spectral_experiments import deep_linear, first_row
 from spectral_experiments.escape import dimension
 
 STEPS, FLOOR = 80, 1e-12
@@ -132,15 +133,8 @@ def lanczos(product, columns, iterations: int = LANCZOS[0], tolerance: float = L
 
 
 def controls(run) -> np.ndarray:
-    """(6,): averages at the start less their exact expectations at this size, as in experiments/deep_linear.py."""
-    problem, D = run.problem, run.size
-    s2, depth, samples = problem.weight_std**2, problem.depth, round(problem.data_ratio * D)
-    v_hat, g = run.features(0)[:, 0], [run.gradients(l)[:, 0] for l in range(depth)]
-    start = s2 ** (depth + 1) / problem.gamma**2
-    found = [run.test_loss[0] - (1 + start), run.train_loss[0] - (1 + start)]
-    found.append(np.mean(v_hat**2) - (1 + start) * (1 + (D + 1) / samples))
-    found += [np.mean(g[l] ** 2) - s2 ** (depth - l) for l in range(depth)]
-    return np.array(found + [0.0] * (3 - depth))
+    """(6,): those of experiments/deep_linear.py for three layers, without the overlap of data and function."""
+    return deep_linear.controls(run.problem, run, run.size)[[0, 1, 2, 4, 5, 6]]
 
 
 def rises(changed: dict, rate: float, size: int, seed, steps: int = STEPS) -> float:
@@ -244,14 +238,14 @@ def again(name: str, table: dict) -> tuple[dict, dict]:
     is that of the first rise.
     """
     size, number = min(ROUND), NAMES.index(name)
-    row = np.flatnonzero((table["setting"] == number) & (table["seed"] == 0))[0]  # small sizes first
+    row = first_row(table, setting=number, seed=0)  # small sizes first
     now = edge_case(name, size, 0)
     return now, {key: table[key][row] for key in now}
 
 
 def again_of_growth(name: str, table: dict) -> tuple[dict, dict]:
     """Below the edge, where training forgets rounding: all steps."""
-    row = np.flatnonzero(table["growth_setting"] == list(GROWTH).index(name))[0]
+    row = first_row(table, growth_setting=list(GROWTH).index(name))
     now = growth_case(name, min(GROWTH_ROUND), 0)
     return now, {key: table[key][row] for key in now}
 

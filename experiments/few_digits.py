@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 from spectral_dynamics import networks, problems, sweeps
+from spectral_experiments.wide import kernels
 
 STEPS, MARKS = 20, (0, 5, 10, 20)
 ORDER, EACH = (0, 2, 4, 1, 3, 5), 2  # even ones first
@@ -39,15 +40,6 @@ def problem() -> problems.MLP:
     x = x - x.mean(axis=0)
     x *= np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1)[:, None]
     return problems.MLP(x, np.where(shown % 2 == 0, 1.0, -1.0), **COLUMNS)
-
-
-def kernels(learned, network, step: int) -> np.ndarray:
-    """<phi(h^l) phi(h^l)>, (depth, P, P), from the weights after `step` updates."""
-    found, phi = [], learned.inputs.T
-    for layer in range(learned.depth):
-        phi = learned.phi(network.weights(layer, step) @ phi)
-        found.append(phi.T @ phi / len(phi))
-    return np.array(found)
 
 
 def alignment(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:

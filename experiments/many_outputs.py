@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
+from spectral_experiments import first_row
 
 TIMES = np.array([0.1, 0.5, 2.0, 5.0])
 SHOWN, ACCURACY = 2000, 1e-4
@@ -55,7 +56,7 @@ def cases() -> list[dict]:
 
 def again(name: str, table: dict) -> tuple[dict, dict]:
     """The first network of the smallest width of a setting: made once more, and as it is stored."""
-    row = np.flatnonzero((table["setting"] == NAMES.index(name)) & (table["size"] == min(FROZEN)))[0]
+    row = first_row(table, setting=NAMES.index(name), size=min(FROZEN))
     values = case(name, min(FROZEN), int(table["seed"][row]), False)
     return {"top": values[0, :, 0]}, {"top": table["top"][row]}
 

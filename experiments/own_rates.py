@@ -19,33 +19,10 @@ from pathlib import Path
 import numpy as np
 from scipy import linalg
 from spectral_dynamics import networks, sweeps
-from spectral_experiments import real_tasks
+from spectral_experiments import first_row, real_tasks
 
 NAMES = real_tasks.LARGE
 WIDTHS, SEEDS = (128, 256, 512), real_tasks.SEEDS
-
-
-def trained(name: str, outputs: int, rate: float, width: int, seed: list, steps: int, dtype, **data):
-    """One network. Raises DivergenceError."""
-    task, rng = real_tasks.maker(name, outputs, **data)(rate), np.random.default_rng(seed)
-    return networks.train(task, size=width, steps=steps, rng=rng, record=(0, steps), dtype=dtype)
-
-
-def tune(
-    name: str,
-    outputs: int,
-    rate: float,
-    width: int = real_tasks.TUNED_AT,
-    steps: int = real_tasks.TUNED,
-    dtype=real_tasks.PRECISION,
-    **data,
-) -> float:
-    """Loss after some steps; inf when they diverge."""
-    try:
-        run = trained(name, outputs, rate, width, [real_tasks.NAMES.index(name), width], steps, dtype, **data)
-    except networks.DivergenceError:
-        return np.inf
-    return float(run.train_loss[-real_tasks.AVERAGED :].mean())
 
 
 def case(
@@ -59,8 +36,9 @@ def case(
     **data,
 ) -> dict[str, np.ndarray]:
     """Everything that is stored of one network."""
-    start = [real_tasks.NAMES.index(name), outputs, width, seed]
-    run = trained(name, outputs, rate, width, start, steps, dtype, **data)
+    task = real_tasks.maker(name, outputs, **data)(rate)
+    rng = np.random.default_rng([real_tasks.NAMES.index(name), outputs, width, seed])
+    run = networks.train(task, size=width, steps=steps, rng=rng, record=(0, steps), dtype=dtype)
     ends = [run.weights(layer, steps).astype(float) for layer in (1, 2)]
     changes = [end - run.weights(layer, 0) for layer, end in enumerate(ends, start=1)]
     values = [linalg.svdvals(end) for end in ends]
@@ -82,8 +60,8 @@ def again(name: str, table: dict) -> tuple[dict, dict, float]:
 
     Single precision: at this rate rounding is not amplified in a thousand steps, and the loss is a mean over fifty.
     """
-    row = np.flatnonzero(table["tuned_task"] == NAMES.index(name))[0]
-    now = tune(name, int(table["tuned_outputs"][row]), float(table["rates"][0]))
+    row = first_row(table, tuned_task=NAMES.index(name))
+    now = real_tasks.tune(name, float(table["rates"][0]), int(table["tuned_outputs"][row]))
     return {"loss": now}, {"loss": table["tuning"][row, 0]}, 1e-3
 
 
@@ -92,7 +70,7 @@ def again_at_the_end(table: dict) -> tuple[dict, dict, float]:
 
     Rounding of another processor was seen to move them by 0.7 % of the largest; single patches by five times as much.
     """
-    row = np.flatnonzero((table["task"] == NAMES.index("next word")) & (table["width"] == min(WIDTHS)))[0]
+    row = first_row(table, task=NAMES.index("next word"), width=min(WIDTHS))
     keys = {key: table[key][row].item() for key in ("outputs", "width", "seed", "rate")}
     now = case("next word", **keys)
     found = {"loss": now["loss"], "moved": now["moved"], "length": np.sqrt(np.mean(now["values"] ** 2, axis=1))}
@@ -109,7 +87,7 @@ TABLE = sweeps.Table(
         for name, outputs, width in kinds((16, 24))
     }
     | {
-        f"{name}, rate {rate:g}": partial(tune, name, 16, rate, width=8, steps=4, **real_tasks.tiny(name))
+        f"{name}, rate {rate:g}": partial(real_tasks.tune, name, rate, 16, width=8, steps=4, **real_tasks.tiny(name))
         for name in NAMES
         for rate in real_tasks.RATES
     },
@@ -122,7 +100,8 @@ def main(workers: int) -> None:
     grid = [
         {"name": name, "outputs": outputs, "rate": rate} for name, outputs, _ in kinds() for rate in real_tasks.RATES
     ]
-    tuning = np.reshape(sweeps.run(tune, grid, store=TABLE.store, workers=workers), (-1, len(real_tasks.RATES)))
+    tuning = sweeps.run(real_tasks.tune, grid, store=TABLE.store, workers=workers)
+    tuning = np.reshape(tuning, (-1, len(real_tasks.RATES)))
     chosen = [
         {"name": name, "outputs": outputs, "width": width, "seed": seed, "rate": real_tasks.gentlest(losses)}
         for (name, outputs, width), losses in zip(kinds(), tuning, strict=True)

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import linalg
 from spectral_dynamics import networks, sweeps
 from spectral_dynamics.spectra import laws, many_outputs, outliers
-from spectral_experiments import tasks
+from spectral_experiments import first_row, tasks
 
 TASKS = {  # name: its maker, learning rate, outputs for width N at a fixed number and at a fixed ratio
     "odd or even": (tasks.odd_or_even, 0.0625, 1, None),
@@ -74,10 +74,18 @@ def maker(name: str, outputs: int, **data):
     return (lambda rate: make(rate, outputs, **data)) if name in LARGE else make
 
 
-def tune(name: str, rate: float, width: int = TUNED_AT, steps: int = TUNED, dtype=PRECISION, **data) -> float:
-    """Loss after TUNED steps; inf when they diverge."""
+def tune(
+    name: str,
+    rate: float,
+    outputs: int | None = None,
+    width: int = TUNED_AT,
+    steps: int = TUNED,
+    dtype=PRECISION,
+    **data,
+) -> float:
+    """Loss after TUNED steps, by default with the task's own number of outputs; inf when they diverge."""
     rng = np.random.default_rng([NAMES.index(name), width])
-    task = maker(name, TASKS[name][2], **data)(rate)
+    task = maker(name, outputs or TASKS[name][2], **data)(rate)
     try:
         run = networks.train(task, size=width, steps=steps, rng=rng, record=(0,), dtype=dtype)
     except networks.DivergenceError:
@@ -144,8 +152,8 @@ def again(name: str, outputs: int, table: dict) -> tuple[dict, dict, float]:
     the rate of the patches it is amplified from the first steps on: of them the start is compared, and the mean of
     the loss over AVERAGED steps, which was seen to move by 2 % from one processor to another.
     """
-    rows = (table["task"] == NAMES.index(name)) & (table["outputs"] == outputs) & (table["width"] == min(WIDTHS))
-    row, early = np.flatnonzero(rows)[0], slice(0, 2)
+    row = first_row(table, task=NAMES.index(name), outputs=outputs, width=min(WIDTHS))
+    early = slice(0, 2)
     now = case(name, outputs, min(WIDTHS), int(table["seed"][row]), table["marks"][early])
     stored = {key: table[key][row][early] for key in now if key != "values"}
     stored["values"] = table[f"values_{row}"][early]

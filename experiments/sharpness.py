@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
-from spectral_experiments import deep_linear
+from spectral_experiments import deep_linear, first_row, seeded
 
 WIDE, SQUARE, NARROW, LARGE = (150, 300, 600), (200, 400, 800), (250, 500, 1000), (400, 800, 1600)
 ROUND = (24, 24, 24)  # networks added in each round at the smallest, the middle and the largest size
@@ -134,9 +134,7 @@ def uncertain(sizes, results: list[dict]) -> float:
 
 def cases(name: str, rounds: int) -> list[dict]:
     """The networks of the first `rounds` rounds of one setting."""
-    counts = zip(ROWS[name][0], ROUND, strict=True)
-    seeds = [(size, seed) for size, count in counts for seed in range(count * rounds)]
-    return [{"name": name, "size": size, "seed": seed} for size, seed in seeds]
+    return seeded(name, dict(zip(ROWS[name][0], ROUND, strict=True)), rounds)
 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:
@@ -145,16 +143,15 @@ def again(name: str, table: dict) -> tuple[dict, dict]:
     Beyond the edge of stability the first of the three steps alone is compared: it comes before training swings.
     """
     size, shown = min(ROWS[name][0]), 1 if "beyond" in name else 3
-    rows = (table["setting"] == NAMES.index(name)) & (table["size"] == size) & (table["seed"] == 0)
-    now, row = case(name, size, 0, ROWS[name][3][:shown]), np.flatnonzero(rows)[0]
+    row = first_row(table, setting=NAMES.index(name), size=size, seed=0)
+    now = case(name, size, 0, ROWS[name][3][:shown])
     return now, {key: table[key][row][:shown] if key != "controls" else table[key][row] for key in now}
 
 
 def again_of_bulk(name: str, table: dict) -> tuple[dict, dict]:
     """The first network of the smallest size of a bulk."""
     size = min(BULK_NETWORKS)
-    row = np.flatnonzero((table["bulk"] == list(BULKS).index(name)) & (table["bulk_size"] == size))[0]
-    now = spectrum(name, size, 0)
+    now, row = spectrum(name, size, 0), first_row(table, bulk=list(BULKS).index(name), bulk_size=size)
     return now, {key: table[key][row] for key in now}
 
 

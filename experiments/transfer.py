@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from spectral_dynamics import networks, problems, sweeps
 from spectral_dynamics.errors import DivergenceError
+from spectral_experiments import first_row, seeded
 
 BASE = {"depth": 2, "data_ratio": 4.0, "output_scale": 3.0, "weight_std": 0.5}
 HORIZONS = (10, 20)
@@ -66,12 +67,7 @@ def case(name: str, size: int, seed: int, horizons=HORIZONS) -> np.ndarray:
 
 def cases() -> list[dict]:
     """Every network of the table."""
-    return [
-        {"name": name, "size": size, "seed": seed}
-        for name, (*_, counts) in SETTINGS.items()
-        for size, count in counts.items()
-        for seed in range(count)
-    ]
+    return [one for name, (*_, counts) in SETTINGS.items() for one in seeded(name, counts)]
 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:
@@ -81,8 +77,7 @@ def again(name: str, table: dict) -> tuple[dict, dict]:
     above, it is chaotic.
     """
     size = min(SETTINGS[name][3])
-    rows = (table["setting"] == list(SETTINGS).index(name)) & (table["size"] == size) & (table["seed"] == 0)
-    now, row = case(name, size, 0), np.flatnonzero(rows)[0]
+    now, row = case(name, size, 0), first_row(table, setting=list(SETTINGS).index(name), size=size, seed=0)
     pairs = zip(("test_loss", "train_loss"), now, strict=True)
     return {key: loss[:7] for key, loss in pairs}, {key: table[key][row, :7] for key in ("test_loss", "train_loss")}
 

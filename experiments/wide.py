@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
+from spectral_experiments import first_row, seeded
 
 LAYERS, SAMPLES, KEPT, STEPS = 4, 12, 5, 24
 ROUND = {500: 60, 1000: 40, 2000: 30, 4000: 3}  # networks added in each round at each width
@@ -101,8 +102,7 @@ def case(name: str, size: int, seed: int, last: int | None = None) -> dict[str, 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:
     """The first network of the smallest width of a setting: made once more, and as it is stored."""
-    rows = (table["setting"] == NAMES.index(name)) & (table["size"] == min(ROUND))
-    row = np.flatnonzero(rows)[0]
+    row = first_row(table, setting=NAMES.index(name), size=min(ROUND))
     return case(name, min(ROUND), int(table["seed"][row])), {key: table[key][row] for key in MEASURED}
 
 
@@ -154,8 +154,7 @@ def uncertain(name: str, found: dict[str, sweeps.Extrapolation]) -> dict[str, fl
 
 def cases(name: str, rounds: int) -> list[dict]:
     """The networks of the first `rounds` rounds of one setting."""
-    seeds = [(size, seed) for size, count in ROUND.items() for seed in range(count * rounds)]
-    return [{"name": name, "size": size, "seed": seed} for size, seed in seeds]
+    return seeded(name, ROUND, rounds)
 
 
 TABLE = sweeps.Table(

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
+from spectral_experiments import first_row
 
 SAMPLES, DIMENSION, DEPTH, STEPS, RECORD = 4, 20, 3, 24, (4, 6, 8, 10, 12, 16, 20, 24)
 LAYER, SCALE, RATE, STD = 2, 3.0, 0.2, 0.7
@@ -74,8 +75,8 @@ def cases() -> list[dict]:
 
 def again(parametrization: str, size: int, table: dict) -> tuple[dict, dict]:
     """One network of a width: made once more, and as it is stored."""
-    rows = (table["parametrization"] == list(SEEDS).index(parametrization)) & (table["size"] == size)
-    row, now = np.flatnonzero(rows & (table["seed"] == 3))[0], case(parametrization, size, 3)
+    number, now = list(SEEDS).index(parametrization), case(parametrization, size, 3)
+    row = first_row(table, parametrization=number, size=size, seed=3)
     return now, {key: table[key][row] for key in now}
 
 

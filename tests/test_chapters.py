@@ -1,5 +1,6 @@
 """The chapters as documents: every cell run, every numbered equation checked, every figure described."""
 
+import ast
 import json
 import re
 import sys
@@ -98,3 +99,39 @@ def test_chapters_are_stored_with_outputs_of_text_figures_and_movies_only():
     for path in NOTEBOOKS:
         kinds = {kind for cell in code_cells(path) for output in cell["outputs"] for kind in output.get("data", {})}
         assert kinds <= allowed, f"{path.stem}: {kinds - allowed}"
+
+
+LONG = 5  # lines: what two chapters may not both define
+
+
+def bodies(path: Path) -> dict[str, str]:
+    """Every function of a chapter whose body is LONG: {what it does, whatever the names: its name}."""
+    found = {}
+    for cell in code_cells(path):
+        for node in ast.walk(ast.parse("".join(cell["source"]))):
+            if isinstance(node, ast.FunctionDef) and len(ast.unparse(without_names(node)).splitlines()) >= LONG:
+                found[ast.dump(without_names(node))] = node.name
+    return found
+
+
+def without_names(function: ast.FunctionDef) -> ast.Module:
+    """Its body without a docstring, in which every name, as it comes first, is a number."""
+    body = ast.parse(ast.unparse(function)).body[0].body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]
+    numbers: dict[str, str] = {}
+    tree = ast.Module(body, [])
+    for node in ast.walk(tree):
+        for field in ("id", "arg", "name"):
+            if isinstance(getattr(node, field, None), str):
+                setattr(node, field, numbers.setdefault(getattr(node, field), f"_{len(numbers)}"))
+    return tree
+
+
+def test_no_two_chapters_define_the_same_function_of_five_lines_or_more():
+    first, twice = {}, []
+    for path in NOTEBOOKS:
+        found = bodies(path)
+        twice += [f"{first[body]} and {name} of {path.stem}" for body, name in found.items() if body in first]
+        first |= {body: f"{name} of {path.stem}" for body, name in found.items() if body not in first}
+    assert first and not twice, "what chapters repeat stands once in the library"

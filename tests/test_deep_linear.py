@@ -476,3 +476,22 @@ def test_finite_networks_extrapolate_to_the_theory(name):
         intercept = (covariance @ (design.T * weight) @ np.array([m[k] for m in mean]))[0]
         assert abs(intercept - value) < 4 * np.sqrt(covariance[0, 0])
         assert np.sqrt(covariance[0, 0]) < (0.06 if k < 2 else 0.02) * value  # losses scatter most
+
+
+@pytest.mark.parametrize(("scale", "std"), [(1.5, 0.7), (0.6, 1.1)])
+def test_the_flow_of_one_wide_layer_is_the_limit_of_wide_layers_and_small_steps(scale, std):
+    stated = deep_linear.wide_flow_loss(0.5, scale, std)
+    coarse, fine = (
+        solve(DeepLinear(1, 1e8, output_scale=scale, learning_rate=0.5 / steps, weight_std=std), steps).test_loss[-1]
+        for steps in (100, 200)
+    )
+    assert 0.05 < stated < 0.8 and 2 * fine - coarse == pytest.approx(stated, abs=1e-4)
+    assert deep_linear.wide_flow_loss(0, scale, std) == 1 and deep_linear.wide_flow_loss(30, scale, std) < 1e-12
+    coarser = deep_linear.wide_flow_loss(0.5, scale, std, steps=1000) - stated
+    assert abs(coarser) < 1e-6 and deep_linear.wide_flow_loss(0.5, scale, std, steps=1) != stated
+
+
+@pytest.mark.parametrize("bad", [(-1, 1, 1), (1, 0, 1), (1, 1, -1), (1, 1, 1, 0)])
+def test_a_flow_needs_a_time_and_positive_scales(bad):
+    with pytest.raises(ValueError, match=r"^(time|output_scale|weight_std|steps) must be"):
+        deep_linear.wide_flow_loss(*bad)

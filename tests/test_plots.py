@@ -74,3 +74,14 @@ def test_the_axes_of_a_movie_stand_still(tmp_path, monkeypatch, layout):
 
         plots.Movie("still", figure, draw, range(3), labels=range(3), alt="A line.")
     assert places[1] == places[2] == places[3] == axes.get_position().bounds
+
+
+def test_a_strip_has_a_row_of_marks_for_each_kind_from_the_top_down():
+    _, axes = plt.subplots()
+    plots.strip(axes, {"measured": ("network", [2.1, 3.0]), "theory": ("outlier", [2.2]), "none": ("naive", [])}, 4.2)
+    heights = [line.get_segments() for line in axes.collections]
+    assert [len(segments) for segments in heights] == [2, 1, 0]
+    assert heights[1][0].tolist() == [[2.2, -1.35], [2.2, -0.65]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["measured", "theory", "none"]
+    assert axes.get_xlim() == (0, 4.2) and axes.get_ylim() == (-2.6, 0.6)
+    assert matplotlib.colors.same_color(axes.collections[1].get_color(), plots.COLOURS["outlier"])

@@ -49,6 +49,7 @@ ALLOWED = {
     "spectra": COMMON | {"problems", "dynamics", "spectra"},
     "entries": set(),
     "sweeps": COMMON | {"entries"},
+    "symbols": COMMON,
     "plots": set(),
     "checks": set(),
     "__init__": {"dynamics", "networks", "problems", "spectra"},
@@ -88,6 +89,15 @@ def test_no_module_is_imported_by_what_it_imports(path):
         seen |= ahead
         ahead = {further for one in ahead for further in siblings(one)} - seen
     assert path not in seen
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_only_the_rooms_for_chapters_need_sympy(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    named = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    named += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    needed = {name.split(".")[0] for name in named}
+    assert "sympy" not in needed or room(path) in {"symbols", "checks"}
 
 
 def test_spectra_take_from_level_one_the_order_parameters_alone():

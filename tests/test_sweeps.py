@@ -632,3 +632,56 @@ def test_shapes_of_a_run_are_kept():
 def test_bad_sizes_and_values_are_refused_by_name(sizes, values, message):
     with pytest.raises(ValueError, match=message):
         sweeps.extrapolate(sizes, values)
+
+
+@pytest.mark.parametrize("power", [1.0, 2 / 3])
+def test_a_line_through_ready_means_is_that_of_numpy(power):
+    rng, sizes = np.random.default_rng(4), np.array([50, 100, 200, 400])
+    means, errors = rng.standard_normal((4, 3)), rng.uniform(0.1, 1, (4, 3))
+    fit = sweeps.line(sizes, means, errors, power)
+    for j in range(3):
+        line, covariance = np.polyfit(sizes**-power, means[:, j], 1, w=1 / errors[:, j], cov="unscaled")
+        misfit = np.sum(((means[:, j] - np.polyval(line, sizes**-power)) / errors[:, j]) ** 2)
+        assert [fit.slope[j], fit.limit[j]] == pytest.approx(line, rel=1e-10)
+        assert fit.standard_error[j] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-10)
+        assert fit.chi_square[j] == pytest.approx(misfit, rel=1e-10)
+
+
+def test_runs_pooled_over_sizes_are_fitted_as_by_numpy():
+    sizes, values = noisy(np.random.default_rng(5), [(100, 9), (200, 5), (400, 1)], np.array([1.0, 2.0]), 30.0, 2.0)
+    fit = sweeps.pooled(sizes, values)
+    for j in range(2):
+        line, covariance = np.polyfit(1 / sizes, values[:, j], 1, w=np.sqrt(sizes), cov=True)
+        assert [fit.slope[j], fit.limit[j]] == pytest.approx(line, rel=1e-10)
+        assert fit.standard_error[j] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-10)
+
+
+def test_pooled_errors_are_what_repeated_experiments_scatter_by():
+    rng, truth = np.random.default_rng(6), np.array([1.0, -2.0])
+    fits = [sweeps.pooled(*noisy(rng, [(100, 40), (200, 10), (400, 2)], truth, 5.0, 3.0)) for _ in range(400)]
+    distance = np.array([(fit.limit - truth) / fit.standard_error for fit in fits])
+    assert np.abs(distance.mean(axis=0)).max() < 0.15 and np.abs(distance.std(axis=0) - 1).max() < 0.12
+    assert np.mean([fit.chi_square for fit in fits]) == pytest.approx(1.0, abs=0.2)
+
+
+def test_pooled_runs_without_scatter_have_no_error():
+    fit = sweeps.pooled([100, 100, 200], np.full((3, 2), 5.0))
+    assert np.all(fit.limit == 5) and not np.any([fit.slope, fit.standard_error, fit.chi_square])
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "message"),
+    [
+        (sweeps.line, ([100, 100], np.ones(2), np.ones(2)), "sizes must be positive and name two or more"),
+        (sweeps.line, ([0, 100], np.ones(2), np.ones(2)), "sizes must be positive"),
+        (sweeps.line, ([100, 200], np.ones(3), np.ones(3)), "means must have one row for each of the 2 sizes"),
+        (sweeps.line, ([100, 200], np.ones(2), np.ones(3)), "errors must have shape"),
+        (sweeps.line, ([100, 200], np.ones(2), [1.0, 0.0]), "errors must be positive, got 0"),
+        (sweeps.line, ([100, 200], np.ones(2), np.ones(2), -1), "power must be greater than 0"),
+        (sweeps.pooled, ([100, 200], np.ones(2)), "values must hold three or more runs, got 2"),
+        (sweeps.pooled, ([100, 100, 100], np.ones(3)), "name two or more"),
+    ],
+)
+def test_bad_lines_are_refused_by_name(function, given, message):
+    with pytest.raises(ValueError, match=message):
+        function(*given)

@@ -5,6 +5,7 @@ import importlib.util
 from pathlib import Path
 
 import mutations
+import numpy as np
 import pytest
 import spectral_experiments
 
@@ -39,6 +40,14 @@ def test_a_table_is_read_by_its_name():
     assert not {"constants", "witnesses"} & set(table)
     with pytest.raises(ValueError, match="name must be one of deep_linear, digits"):
         spectral_experiments.table("width")
+
+
+def test_the_first_row_is_the_first_with_all_values():
+    table = {"setting": np.array([0, 1, 1, 1]), "size": np.array([2, 2, 4, 4])}
+    assert spectral_experiments.first_row(table, setting=1) == 1
+    assert spectral_experiments.first_row(table, size=4, setting=1) == 2
+    with pytest.raises(ValueError, match=r"values must be those of a row, got .*'size': 4"):
+        spectral_experiments.first_row(table, setting=0, size=4)
 
 
 # Their worth: `python tests/mutations.py` tries thirty changes

@@ -62,6 +62,15 @@ def sticks(ax, locations, height, kind="outlier", label=None):
     return ax
 
 
+def strip(ax, rows: dict, right: float):
+    """Rows of marks under a spectrum that ends at `right`: {label: (kind, singular values)}, from the top down."""
+    for height, (kind, places) in enumerate(rows.values()):
+        ax.vlines(places, -height - 0.35, -height + 0.35, COLOURS[kind])
+    ax.set(xlim=(0, right), ylim=(0.4 - len(rows), 0.6), xlabel="singular value")
+    ax.set_yticks([-height for height in range(len(rows))], list(rows))
+    return ax
+
+
 class Movie:
     """A precomputed player: `draw(frame)` redraws `figure`; the page shows the file in a frame.
 

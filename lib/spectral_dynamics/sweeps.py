@@ -433,3 +433,46 @@ def _line(x, means, variances) -> Extrapolation:
     error = np.where(scatters, np.sqrt(1 / total + centre**2 / spread), 0.0)
     left = np.where(scatters, np.sum(weights * (means - limit - slope * x) ** 2, axis=0), 0.0)
     return Extrapolation(limit, error, slope, left)
+
+
+def line(sizes, means, errors, power: float = 1.0) -> Extrapolation:
+    """Weighted least squares of ready `means` (sizes, ...) with standard `errors`, alike, on a + b/size^power.
+
+    As `extrapolate`, where the runs behind the means are not at hand or are not alike. Raises ValueError with fewer
+    than two different sizes, and for sizes or errors that are not above 0.
+    """
+    sizes, means = _sized(sizes, means, "means")
+    errors = arguments.array("errors", errors, shape=means.shape)
+    if errors.min() <= 0:
+        raise ValueError(f"errors must be positive, got {errors.min()}")
+    return _line(sizes ** -arguments.number("power", power, above=0), means, errors**2)
+
+
+def pooled(sizes, values) -> Extrapolation:
+    """Least squares of single runs `values` (runs, ...) on a + b/size where one run has the variance s2/size.
+
+    All runs say together how large s2 is, entry by entry, so that a size with few of them can be used: each run has
+    the weight `size`, `s2 = sum size (value - a - b/size)^2 / (runs - 2)`. In `chi_square` the means at each size are
+    measured by s2. Raises ValueError with fewer than three runs or two different sizes, and for sizes not above 0.
+    Source: the chapter on learning-rate transfer.
+    """
+    sizes, values = _sized(sizes, values, "values")
+    if len(sizes) < 3:
+        raise ValueError(f"values must hold three or more runs, got {len(sizes)}")
+    x = (1 / sizes).reshape(-1, *[1] * (values.ndim - 1))
+    fit = _line(1 / sizes, values, np.broadcast_to(x, values.shape))
+    variance, left = fit.chi_square / (len(sizes) - 2), values - fit.limit - fit.slope * x
+    groups = [(size, left[sizes == size]) for size in np.unique(sizes)]
+    chi_square = sum(size * len(group) * group.mean(axis=0) ** 2 for size, group in groups)
+    scale = np.where(variance > 0, variance, 1.0)
+    return Extrapolation(fit.limit, fit.standard_error * np.sqrt(variance), fit.slope, chi_square / scale)
+
+
+def _sized(sizes, values, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """One positive size for each row of values, not all the same."""
+    sizes, values = arguments.array("sizes", sizes, ndim=1), arguments.array(name, values)
+    if values.shape[:1] != sizes.shape:
+        raise ValueError(f"{name} must have one row for each of the {len(sizes)} sizes, got shape {values.shape}")
+    if sizes.min() <= 0 or np.ptp(sizes) == 0:
+        raise ValueError(f"sizes must be positive and name two or more, got {sizes}")
+    return sizes, values

@@ -280,6 +280,26 @@ def _blank(problem: problems.DeepLinear, kernel: np.ndarray, decay: np.ndarray) 
     return DeepLinearTheory(problem, kernel, decay, data, layers)
 
 
+def wide_flow_loss(time: float, output_scale: float, weight_std: float, steps: int = 2000) -> float:
+    """Test loss of one wide hidden layer (nu -> oo, muP) by gradient flow on the population, without noise,
+
+        dTheta/dt = gamma0 - sigma^2 sinh(2 Theta),    <v v> = (1 - sigma^2 sinh(2 Theta)/gamma0)^2,
+
+    the angle Theta(0) = 0 integrated with `steps` steps of the midpoint rule; `time` is steps times learning rate.
+    Raises ValueError for a time below 0, a scale or a standard deviation not above 0, and fewer than one step.
+    Source: the chapter on one hidden layer.
+    """
+    time = arguments.number("time", time, at_least=0)
+    scale = arguments.number("output_scale", output_scale, above=0)
+    s2 = arguments.number("weight_std", weight_std, above=0) ** 2
+    steps = arguments.whole("steps", steps, at_least=1)
+    angle, dt = 0.0, time / steps
+    for _ in range(steps):
+        half = angle + dt / 2 * (scale - s2 * np.sinh(2 * angle))
+        angle += dt * (scale - s2 * np.sinh(2 * half))
+    return float((1 - s2 * np.sinh(2 * angle) / scale) ** 2)
+
+
 def _levels(theory: DeepLinearTheory) -> tuple[Layer, ...]:
     """The hidden layers between the input (its features are vhat) and the read-out (its gradient is 1)."""
     shape, data = theory.kernel.shape, theory.data
