@@ -150,6 +150,7 @@ def test_a_bar_is_shown_when_asked_for_and_never_in_a_log(tmp_path, capsys, monk
         ({"errors": "ignore"}, "errors must be one of 'raise', 'return', got 'ignore'"),
         ({"cases": [(1, 2)]}, r"cases\[0\] must be a dictionary of arguments by name"),
         ({"function": Path}, "function must be a function, got"),
+        ({"function": np.vectorize(abs)}, "function must be a function, got <numpy"),
         ({"function": "sometimes"}, "function must be a function, got 'sometimes'"),
     ],
 )
