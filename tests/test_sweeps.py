@@ -135,7 +135,7 @@ def test_equal_cases_are_run_once(tmp_path):
 def test_a_bar_is_shown_when_asked_for_and_never_in_a_log(tmp_path, capsys, monkeypatch):
     tqdm = sweeps.tqdm
     monkeypatch.setattr(sweeps, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
-    sweeps.run(sometimes, ODD[::2], store=tmp_path)
+    sweeps.run(sometimes, ODD[::2], store=tmp_path / "quiet")
     assert capsys.readouterr().err == ""
     sweeps.run(sometimes, ODD[::2], store=tmp_path, progress=True)
     assert "sometimes: 100%" in capsys.readouterr().err
@@ -150,6 +150,7 @@ def test_a_bar_is_shown_when_asked_for_and_never_in_a_log(tmp_path, capsys, monk
         ({"errors": "ignore"}, "errors must be one of 'raise', 'return', got 'ignore'"),
         ({"cases": [(1, 2)]}, r"cases\[0\] must be a dictionary of arguments by name"),
         ({"function": Path}, "function must be a function, got"),
+        ({"function": np.vectorize(abs)}, "function must be a function, got <numpy"),
         ({"function": "sometimes"}, "function must be a function, got 'sometimes'"),
     ],
 )
@@ -236,7 +237,11 @@ LEVEL = 1.0
 
 
 def above(number):
-    return number - LEVEL
+    return number - level()
+
+
+def level():
+    return LEVEL
 
 
 def test_a_changed_global_is_seen(tmp_path, monkeypatch):

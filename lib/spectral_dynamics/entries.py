@@ -45,10 +45,10 @@ def keys(function: Callable, cases: list[dict]) -> list[str]:
 
     Raises ValueError for what no key can be made of: a case that is no dictionary, a value without an exact text.
     """
-    if isinstance(function, type) or not callable(function):
+    inner = _inner(function)
+    if isinstance(inner, type) or not callable(inner) or not hasattr(inner, "__qualname__"):
         raise ValueError(f"function must be a function, got {function!r}")
-    module = _inner(function).__module__
-    name = getattr(_inner(function), "__qualname__", repr(function))
+    module, name = inner.__module__, inner.__qualname__
     what = _Description(name, module).text(function, name)
     found = []
     for place, case in enumerate(cases):
@@ -162,11 +162,10 @@ class _Description:
             return f"{name} again, {self.seen.index(function)}"
         self.seen.append(function)
         captured, read = _captured(function), _globals(function)
+        defaults = [function.__defaults__, function.__kwdefaults__]
         parts = [
             _compiled(function.__code__),
-            self.text(
-                [function.__defaults__, function.__kwdefaults__], f"a default value of {function.__qualname__}"
-            ),
+            self.text(defaults, f"a default value of {function.__qualname__}"),
             *(self.text(captured[key], f"{key}, captured by {function.__qualname__},") for key in captured),
             *(self.text(read[key], f"{key}, a global of {function.__qualname__},") for key in read),
         ]
