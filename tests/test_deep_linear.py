@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import svds
-from spectral_dynamics import networks
+from spectral_dynamics import networks, progress
 from spectral_dynamics.dynamics import deep_linear, least_squares
 from spectral_dynamics.dynamics.deep_linear import optimizer_kernel, solve
 from spectral_dynamics.errors import DivergenceError
@@ -416,7 +416,7 @@ def test_initial_weights_that_have_been_turned_over_are_refused():
 
 
 def test_the_bar_is_shown_when_asked_for_and_never_in_a_log(capsys, monkeypatch):
-    monkeypatch.setattr(deep_linear, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    monkeypatch.setattr(progress, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
     solve(linear(), 5)
     assert capsys.readouterr().err == ""
     solve(linear(), 5, progress=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from spectral_dynamics import networks, sweeps
+from spectral_dynamics import networks, progress, sweeps
 from spectral_dynamics.dynamics import mlp
 from spectral_dynamics.errors import ConvergenceError, DivergenceError, InstabilityWarning
 from spectral_dynamics.problems import MLP
@@ -299,7 +299,7 @@ def test_divergence_keeps_what_came_before(activation):
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_the_bar_is_shown_when_asked_for_and_never_in_a_log(activation, capsys, monkeypatch):
-    monkeypatch.setattr(mlp, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    monkeypatch.setattr(progress, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
     problem = MLP(**data(), activation=activation)
     solved(problem, 5, sites=400)
     assert capsys.readouterr().err == ""

@@ -2,7 +2,7 @@ import doctest
 
 import numpy as np
 import pytest
-from spectral_dynamics import errors, networks, problems, spectra
+from spectral_dynamics import errors, networks, problems, progress, spectra
 from tqdm import tqdm
 
 X = np.random.default_rng(0).standard_normal((5, 4))
@@ -458,7 +458,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bar_is_shown_when_asked_for_and_never_in_a_log(kind, capsys, monkeypatch):
-    monkeypatch.setattr(networks.run, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    monkeypatch.setattr(progress, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
     plain = train(KINDS[kind])
     assert capsys.readouterr().err == ""
     shown = train(KINDS[kind], progress=True)

@@ -7,7 +7,7 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / "spectral_dynamics"
 MODULES = sorted(LIBRARY.rglob("*.py"))
-COMMON = {"arguments", "errors"}
+COMMON = {"arguments", "errors", "progress"}
 
 
 def imported(path: Path) -> set[str]:
@@ -43,12 +43,14 @@ def room(path: Path) -> str:
 ALLOWED = {
     "arguments": set(),
     "errors": set(),
+    "progress": set(),
     "problems": COMMON,
     "networks": COMMON | {"problems", "networks"},
     "dynamics": COMMON | {"problems", "dynamics"},
     "spectra": COMMON | {"problems", "dynamics", "spectra"},
     "entries": set(),
-    "sweeps": COMMON | {"entries"},
+    "extrapolation": COMMON,
+    "sweeps": COMMON | {"entries", "extrapolation"},
     "symbols": COMMON,
     "plots": set(),
     "checks": set(),

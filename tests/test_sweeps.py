@@ -4,6 +4,7 @@ import ast
 import copy
 import functools
 import importlib
+import operator
 import sys
 import threading
 import types
@@ -15,7 +16,7 @@ import pytest
 import spectral_experiments
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spectral_dynamics import entries, errors, sweeps
+from spectral_dynamics import entries, errors, progress, sweeps
 
 COUNTER = "runs.txt"
 
@@ -133,8 +134,8 @@ def test_equal_cases_are_run_once(tmp_path):
 
 
 def test_a_bar_is_shown_when_asked_for_and_never_in_a_log(tmp_path, capsys, monkeypatch):
-    tqdm = sweeps.tqdm
-    monkeypatch.setattr(sweeps, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
+    tqdm = progress.tqdm
+    monkeypatch.setattr(progress, "tqdm", lambda **options: tqdm(**{**options, "delay": 0}))
     sweeps.run(sometimes, ODD[::2], store=tmp_path / "quiet")
     assert capsys.readouterr().err == ""
     sweeps.run(sometimes, ODD[::2], store=tmp_path, progress=True)
@@ -294,7 +295,7 @@ def swept(name):
     module = importlib.import_module(f"spectral_experiments.{name}")
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "sweeps.run"]
-    return module, {call.args[0].id for call in calls}
+    return module, {ast.unparse(call.args[0]) for call in calls}
 
 
 SWEPT = sorted(
@@ -310,7 +311,7 @@ def test_every_experiment_can_be_swept(name, monkeypatch, tmp_path):
     module, functions = swept(name)
     assert functions
     for one in functions:
-        assert len(entries.keys(getattr(module, one), [{}])) == 1
+        assert len(entries.keys(operator.attrgetter(one)(module), [{}])) == 1
 
     def without_running(function, cases, **options):
         keys = entries.keys(function, cases)

@@ -28,10 +28,10 @@ Bordelon and Pehlevan (2025).
 from dataclasses import dataclass, fields
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import arguments, problems
 from ..errors import DivergenceError
+from ..progress import bar
 from .order import OrderParameters
 
 RUNAWAY = 1e6  # a loss this many times the training loss of the start has left for infinity
@@ -151,20 +151,14 @@ def solve(problem: problems.DeepLinear, steps: int, *, progress: bool | None = N
     theory = _blank(problem, *optimizer_kernel(problem, steps))
     levels = _levels(theory)
     # Counted in work done, so that the time left is told right.
-    bar = tqdm(
-        total=(steps + 1) ** 3,
-        desc=f"deep linear, {steps} steps",
-        disable=None if progress is None else not progress,
-        delay=1.0 if progress is None else 0.0,
-        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
-    )
-    with bar, np.errstate(over="ignore", invalid="ignore"):
+    ticks = bar(f"deep linear, {steps} steps", (steps + 1) ** 3, progress)
+    with ticks, np.errstate(over="ignore", invalid="ignore"):
         for t in range(steps + 1):
             _march_gradients(theory, levels, t)
             _march_errors(theory, t)
             _unless_diverged(theory, t)
             _march_features(theory, levels, t)
-            bar.update((t + 1) ** 3 - t**3)
+            ticks.update((t + 1) ** 3 - t**3)
     return _cut(theory, steps + 1)
 
 

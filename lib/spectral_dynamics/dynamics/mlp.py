@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import arguments, problems
 from ..errors import ConvergenceError, DivergenceError, InstabilityWarning
+from ..progress import bar
 from .mlp_linear import LinearMarch
 from .order import OrderParameters
 from .sites import ROUNDING, SampledMarch
@@ -174,7 +174,9 @@ def _solved(march, steps: int, progress) -> MLPTheory:
     _Series), `update(t)` makes the step, `found(steps, groups)` is the record so far; its work grows as t^`work`.
     """
     seen, work = _Series([], [], [], []), np.arange(steps + 2) ** march.work
-    with _bar(steps, int(work[-1]), progress) as bar, np.errstate(over="ignore", invalid="ignore"):
+    # Counted in work done, so that the time left is told right.
+    ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]), progress)
+    with ticks, np.errstate(over="ignore", invalid="ignore"):
         for t in range(steps + 1):
             try:
                 now = march.observe(t)
@@ -188,7 +190,7 @@ def _solved(march, steps: int, progress) -> MLPTheory:
             except np.linalg.LinAlgError:  # fields have overflowed before a loss was known
                 message = f"training diverged at step {t}: fields are not finite"
                 raise DivergenceError(message, t, _solution(march, seen)) from None
-            bar.update(int(work[t + 1] - work[t]))
+            ticks.update(int(work[t + 1] - work[t]))
     return _solution(march, seen)
 
 
@@ -199,19 +201,6 @@ class _Series(NamedTuple):
     predictions: list
     kernels: list
     site_errors: list
-
-
-def _bar(steps: int, work: int, progress: bool | None) -> tqdm:
-    """Counted in work done, so that the time left is told right."""
-    if not isinstance(progress, bool | np.bool_ | None):
-        raise ValueError(f"progress must be True, False or None, got {progress!r}")
-    return tqdm(
-        total=work,
-        desc=f"infinitely wide, {steps} steps",
-        disable=None if progress is None else not progress,
-        delay=1.0 if progress is None else 0.0,
-        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
-    )
 
 
 def _unless_diverged(march, t: int, seen: _Series, loss) -> None:

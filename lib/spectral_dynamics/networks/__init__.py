@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import arguments, problems
 from ..errors import ConvergenceError, DivergenceError
+from ..progress import bar
 from . import classifier, deep_linear, least_squares, mlp
 from .classifier import ClassifierRun
 from .curvature import MeasuredMode
@@ -19,7 +20,7 @@ from .deep_linear import DeepLinearRun
 from .gradient_flow import FlowRun, flow
 from .least_squares import LeastSquaresRun
 from .mlp import MLPRun
-from .run import RUNAWAY, Recording, bar, directions, recorded_steps
+from .run import RUNAWAY, Recording, directions, recorded_steps
 
 __all__ = [
     "RUNAWAY",
@@ -70,7 +71,7 @@ def train(
     steps = arguments.whole("steps", steps)
     arguments.generator("rng", rng)
     room, options = _asked(problem, steps, record, record_fields, subtract_initial, dtype)
-    with bar(f"{type(problem).__name__} of size {size}", steps, progress) as ticks:
+    with bar(f"{type(problem).__name__} of size {size}, {steps} steps", steps, progress) as ticks:
         return room.train(problem, size, steps, rng, ticks, **options)
 
 

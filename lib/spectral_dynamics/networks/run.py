@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import svds
-from tqdm import tqdm
 
 from .. import arguments
 
@@ -215,19 +214,6 @@ def recorded_steps(record, steps: int) -> set[int]:
     if not chosen or max(chosen) > steps:
         raise ValueError(f"record must name one or more steps from 0 to {steps}, got {record!r}")
     return {0} | chosen
-
-
-def bar(name: str, steps: int, progress: bool | None) -> tqdm:
-    """Counts updates on standard error; by default only on a terminal, and only once a second has passed."""
-    if not isinstance(progress, bool | np.bool_ | None):
-        raise ValueError(f"progress must be True, False or None, got {progress!r}")
-    return tqdm(
-        total=steps,
-        desc=f"{name}, {steps} steps",
-        disable=None if progress is None else not progress,
-        delay=1.0 if progress is None else 0.0,
-        bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
-    )
 
 
 def initial_weights(problem, dimension: int, width: int, readout, rng) -> list[np.ndarray]:
