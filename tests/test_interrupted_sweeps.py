@@ -90,6 +90,10 @@ def fatal(seed, once):
     return walk(seed)
 
 
+def deadly(seed):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_cluster_that_loses_a_machine_in_mid_sweep_loses_nothing(tmp_path, undisturbed):
     once, options = tmp_path / "once", {"dashboard_address": None, "host": "127.0.0.1", "silence_logs": "CRITICAL"}
@@ -101,6 +105,8 @@ def test_a_cluster_that_loses_a_machine_in_mid_sweep_loses_nothing(tmp_path, und
     ):
         started = {worker.pid for worker in cluster.workers.values()}
         results = sweeps.run(fatal, chosen, store=tmp_path / "store")
+        (never,) = sweeps.run(deadly, CASES[:1], store=tmp_path / "deadly", errors="return")
+    assert isinstance(never, distributed.KilledWorker)  # and not an endless wait
     assert once.exists() and len(started) == 2 and os.getpid() not in started
     assert same(results, undisturbed) and len(entries(tmp_path / "store")) == len(CASES)
     assert same(sweeps.run(fatal, chosen, store=tmp_path / "store"), undisturbed)

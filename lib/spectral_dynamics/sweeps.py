@@ -21,6 +21,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 from . import arguments, entries
 from .entries import exact
@@ -48,7 +49,7 @@ def run(
     with a warning. What is found was made by the same function with the same captured and global values (see
     `entries`); where it calls other modules, `Table.store` is another folder when these do something else.
     On a cluster: `with joblib.parallel_config("dask"): run(...)`, with a client of dask.distributed. All its workers
-    are used, and results come back to be kept here.
+    are used, results come back to be kept here, and a case that killed several workers has failed.
     `errors`: the other cases are run although one fails. "raise": then SweepError, a RuntimeError that carries all
     results and errors; "return": the list has exceptions in the places of the cases that failed.
     `progress`: a bar on standard error; by default only on a terminal, and only once a second has passed.
@@ -76,8 +77,8 @@ def run(
 
 def _raise(cases: list[dict], results: list, failed: dict[int, Exception]) -> None:
     place, error = next(iter(failed.items()))
-    first = f"cases[{place}] = {reprlib.repr(cases[place])}: {type(error).__name__}: {error}"
-    raise SweepError(f"{len(failed)} of {len(cases)} cases failed, the first is {first}", results, failed) from error
+    said = f"cases[{place}] = {reprlib.repr(cases[place])}: {type(error).__name__}: {error}"
+    raise SweepError(f"{len(failed)} of {len(cases)} cases failed, the first is {said}", results, failed) from error
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,23 @@ class _Failure:
 
 def _outcomes(function: Callable, missing: dict[str, dict], workers: int) -> Iterable:
     """(key, pickled result, error) of each case, as they come. All wait in line at once: a cluster may grow."""
-    parallel = Parallel(workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-    return parallel(delayed(_outcome)(function, key, case) for key, case in missing.items())
+    if client := getattr(get_active_backend()[0], "client", None):
+        return _on_cluster(client, function, missing)
+    run_all = Parallel(workers, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+    return run_all(delayed(_outcome)(function, key, case) for key, case in missing.items())
+
+
+def _on_cluster(client, function: Callable, missing: dict[str, dict]) -> Iterable:
+    """By Dask itself: joblib would wait forever for a case that has killed its workers, which here has failed."""
+    from distributed import as_completed
+
+    keys = {client.submit(_outcome, function, key, case, pure=False): key for key, case in missing.items()}
+    try:
+        for future in as_completed(list(keys)):
+            key, error = keys.pop(future), future.exception()
+            yield future.result() if error is None else (key, None, error)
+    finally:
+        client.cancel(list(keys))
 
 
 def _outcome(function: Callable, key: str, case: dict) -> tuple[str, bytes | None, Exception | None]:
@@ -113,8 +129,7 @@ def _portable(error: Exception) -> Exception:
 def _folder(store) -> Path:
     if not isinstance(store, str | os.PathLike) or not str(store):
         raise ValueError(f"store must be a folder, in which results are kept, got {store!r}")
-    folder = Path(store)
-    if folder.exists() and not folder.is_dir():
+    if (folder := Path(store)).is_file():
         raise ValueError(f"store must be a folder, got a file: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
