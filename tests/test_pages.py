@@ -72,8 +72,7 @@ class Visit:
         self.context.close()
 
 
-# Tests of one page run in one process, where it is open.
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PAGES])
+@pytest.fixture(scope="module", params=PAGES)
 def chapter(html, browser, request):
     """A page, opened once for all tests that ask for it; those that change it come last."""
     with Visit(browser, (html / "chapters" / f"{request.param}.html").as_uri(), DESKTOP) as visit:

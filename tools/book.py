@@ -129,9 +129,7 @@ def main() -> None:
         print("Executing the chapters", flush=True)
         execute(chapters.notebooks(source))
     print("Building the pages", flush=True)
-    page = build(source, options.output)
-    if options.output == ROOT:
-        print(f"Open {page.as_uri()}")
+    print(f"Open {build(source, options.output).as_uri()}")
 
 
 if __name__ == "__main__":
