@@ -191,15 +191,20 @@ def test_no_formula_is_cut_off_on_a_phone(phone):
 
 
 # Thousands of boxes, and always the same kind of thing: a letter stands for each formula, in code one token of a
-# colour for all of its colour, and of a table the first rows. Nothing fades in while it is looked at.
+# colour for all of its colour; of a table the first rows, of paragraphs, items and cells alike in all that stands in and
+# around them the first. Nothing fades in while it is looked at.
 SAMPLE = """() => {
     document.querySelectorAll('mjx-container').forEach(e => e.replaceWith('x'));
-    const seen = new Set();
+    const seen = new Set(), once = (e, name) => seen.has(name) || !seen.add(name);
     document.querySelectorAll('pre span').forEach(e => {
-        if (e.children.length) return;
-        if (seen.has(e.className)) e.replaceWith(e.textContent); else seen.add(e.className);
+        if (!e.children.length && once(e, e.className)) e.replaceWith(e.textContent);
     });
-    document.querySelectorAll('tr:nth-child(n + 20)').forEach(e => e.remove());
+    document.querySelectorAll('tr:nth-child(n + 8)').forEach(e => e.remove());
+    const look = e => [e.tagName, e.className, e.getAttribute('style'), e.getAttribute('href') !== null].join();
+    const around = e => !e || e.tagName === 'ARTICLE' ? '' : look(e) + around(e.parentElement);
+    document.querySelectorAll('article p, article li, article .cell, article .math').forEach(e => {
+        if (once(e, around(e) + [...e.querySelectorAll('*')].map(look))) e.remove();
+    });
     document.body.normalize();
 }"""
 STILL = "* { transition: none !important; animation: none !important }"
