@@ -191,8 +191,8 @@ def test_no_formula_is_cut_off_on_a_phone(phone):
 
 
 # Thousands of boxes, and always the same kind of thing: a letter stands for each formula, in code one token of a
-# colour for all of its colour; of a table the first rows, of paragraphs, items and cells alike in all that stands in and
-# around them the first. Nothing fades in while it is looked at.
+# colour for all of its colour; of a table the first rows, and of paragraphs, items and cells that are alike in all
+# that stands in and around them the first. Nothing fades in while it is looked at.
 SAMPLE = """() => {
     document.querySelectorAll('mjx-container').forEach(e => e.replaceWith('x'));
     const seen = new Set(), once = (e, name) => seen.has(name) || !seen.add(name);
