@@ -51,13 +51,44 @@ def test_a_check_that_cannot_fail_is_refused(arguments, message):
         checks.check(*arguments)
 
 
+@pytest.mark.parametrize("distance", [1.9e-3, [1.9e-3, -1e-3], -1.9e-3, np.nan])
+def test_a_check_whose_rival_would_pass_too_fails(distance):
+    with pytest.raises(AssertionError, match="eq-a: the lazy limit would pass too"):
+        checks.check("eq-a", "limit", 0.0, 1e-3, "1/N", rival=("the lazy limit", distance))
+
+
+@pytest.mark.parametrize(
+    ("rival", "message"),
+    [
+        ("the lazy limit", "rival must be a pair of a name and an error"),
+        (("", 1.0), "rival must be a pair of a name and an error"),
+        ((1.0, "the lazy limit"), "rival must be a pair of a name and an error"),
+        (("a: b", 1.0), "rival must have a name without"),
+        (("a | b", 1.0), "rival must have a name without"),
+        (("the lazy limit", []), "error is empty"),
+    ],
+)
+def test_a_rival_that_is_none_is_refused(rival, message):
+    with pytest.raises(ValueError, match=message):
+        checks.check("eq-a", "limit", 0.0, 1e-3, "1/N", rival=rival)
+
+
+def test_an_exact_check_has_no_rival():
+    with pytest.raises(ValueError, match="rival is for a check with a tolerance above 0"):
+        checks.check("eq-a", "symbolic", sympy.Integer(0), rival=("the lazy limit", 1.0))
+
+
 def test_the_ledger_reads_back_what_the_checks_printed(tmp_path, capsys):
     checks.check("eq-a", "symbolic", sympy.sin(x) ** 2 + sympy.cos(x) ** 2 - 1)
     checks.check("eq-b", "simulation", np.array([1e-4, -3e-4]), 1e-3, "Monte Carlo | 20 matrices")
+    far = np.array([-0.004, 0.0021])
+    checks.check("eq-c", "limit", 2e-4, 1e-3, "1/N | two sizes", rival=("the lazy limit, gamma -> 0", far))
     printed = capsys.readouterr().out
-    first, second = checks.ledger(notebook(tmp_path, "", "other text\n" + printed))
+    first, second, third = checks.ledger(notebook(tmp_path, "", "other text\n" + printed))
     assert first == checks.Check("eq-a", "symbolic", 0.0, 0.0)
     assert second == checks.Check("eq-b", "simulation", 3e-4, 1e-3, "Monte Carlo | 20 matrices")
+    excluded = {"rival": "the lazy limit, gamma -> 0", "distance": 0.004}
+    assert third == checks.Check("eq-c", "limit", 2e-4, 1e-3, "1/N | two sizes", **excluded)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8"])
@@ -77,10 +108,9 @@ def test_numbered_equations_are_found_in_both_spellings(tmp_path):
 
 
 def test_tables_count_and_list_every_check():
-    lines = {
-        "bulk": [checks.Check("eq-a", "symbolic", 0.0, 0.0), checks.Check("eq-a", "limit", 1e-9, 1e-8, "rounding")]
-    }
+    limit = checks.Check("eq-a", "limit", 1e-9, 1e-8, "rounding", "the lazy limit", 5e-8)
+    lines = {"bulk": [checks.Check("eq-a", "symbolic", 0.0, 0.0), limit]}
     assert "| {doc}`bulk` | 1 | 1 | 0 | 1 | 0 | 0 |" in checks.summary_table(lines, {"bulk": ["eq-a"]})
     table = checks.full_table(lines).splitlines()
-    assert table[2] == "| {eq}`eq-a` | symbolic identity | 0 | 0 | exact |"
-    assert table[3] == "| {eq}`eq-a` | limit | 1.0e-09 | 1.0e-08 | rounding |"
+    assert table[2] == "| {eq}`eq-a` | symbolic identity | 0 | 0 | exact |  |  |"
+    assert table[3] == "| {eq}`eq-a` | limit | 1.0e-09 | 1.0e-08 | rounding | the lazy limit | 5.0 |"

@@ -22,7 +22,8 @@ KINDS = {
 }
 
 _LINE = re.compile(
-    r"^✓ (?P<label>\S+) \| (?P<kind>[a-z]+) \| (?P<error>\S+) <= (?P<tolerance>\S+?)(?: \| (?P<because>.*))?$",
+    r"^✓ (?P<label>\S+) \| (?P<kind>[a-z]+) \| (?P<error>\S+) <= (?P<tolerance>\S+?)(?: \| (?P<because>.*?))?"
+    r"(?: \| not (?P<rival>.+): (?P<distance>\S+))?$",
     re.M,
 )
 _DOLLAR_LABEL = re.compile(r"^\$\$\s*\((?P<label>[\w-]+)\)\s*$", re.M)
@@ -31,20 +32,33 @@ _DIRECTIVE_LABEL = re.compile(r"```\{math\}[^`]*?:label:\s*(?P<label>[\w-]+)", r
 
 @dataclass(frozen=True)
 class Check:
-    """One executed check: the equation's `label`, its `kind`, the measured `error` and the `tolerance`."""
+    """One executed check: the equation's `label`, its `kind`, the measured `error` and the `tolerance`.
+
+    `rival`: the nearest wrong answer, by name; `distance`: the error that it has in the same check.
+    """
 
     label: str
     kind: str
     error: float
     tolerance: float
     because: str = ""
+    rival: str = ""
+    distance: float = 0.0
 
     def __str__(self) -> str:
         line = f"✓ {self.label} | {self.kind} | {_brief(self.error)} <= {_brief(self.tolerance)}"
-        return f"{line} | {self.because}" if self.because else line
+        line += f" | {self.because}" if self.because else ""
+        return f"{line} | not {self.rival}: {_brief(self.distance)}" if self.rival else line
 
 
-def check(label: str, kind: str, error, tolerance: float = 0.0, because: str = "") -> None:
+def check(
+    label: str,
+    kind: str,
+    error,
+    tolerance: float = 0.0,
+    because: str = "",
+    rival: tuple[str, object] | None = None,
+) -> None:
     """Assert that `error` vanishes within `tolerance` and print the line that enters the ledger.
 
     `label`: the numbered equation that is checked. `kind`: a key of `KINDS`. `error`: for a "symbolic" check a
@@ -60,7 +74,26 @@ def check(label: str, kind: str, error, tolerance: float = 0.0, because: str = "
     size = _symbolic_size(label, error) if kind == "symbolic" else _numerical_size(error)
     if not size <= tolerance:  # written so that nan fails
         raise AssertionError(f"{label}: {KINDS[kind]} fails, error {size:.3g} exceeds tolerance {tolerance:.3g}")
-    _show(str(Check(label, kind, size, float(tolerance), because)))
+    name, distance = _excluded(label, tolerance, rival)
+    _show(str(Check(label, kind, size, float(tolerance), because, name, distance)))
+
+
+def _excluded(label: str, tolerance: float, rival) -> tuple[str, float]:
+    """The rival's name and how far off it is: more than two tolerances, or the check could not tell it."""
+    if rival is None:
+        return "", 0.0
+    if not (isinstance(rival, tuple) and len(rival) == 2 and isinstance(rival[0], str) and rival[0].strip()):
+        raise ValueError(f"rival must be a pair of a name and an error, got {rival!r}")
+    if not tolerance:
+        raise ValueError("rival is for a check with a tolerance above 0, got 0")
+    name, distance = rival[0], _numerical_size(rival[1])
+    if "|" in name or ":" in name or "\n" in name:
+        raise ValueError(f"rival must have a name without '|', ':' and line breaks, got {name!r}")
+    if not distance > 2 * tolerance:  # written so that nan fails
+        raise AssertionError(
+            f"{label}: {name} would pass too, error {distance:.3g}, not above twice the tolerance {tolerance:.3g}"
+        )
+    return name, distance
 
 
 def _show(line: str) -> None:
@@ -102,7 +135,15 @@ def ledger(notebook: Path) -> list[Check]:
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     text = "".join("".join(output.get("text", [])) for output in outputs if output["output_type"] == "stream")
     return [
-        Check(m["label"], m["kind"], float(m["error"]), float(m["tolerance"]), m["because"] or "")
+        Check(
+            m["label"],
+            m["kind"],
+            float(m["error"]),
+            float(m["tolerance"]),
+            m["because"] or "",
+            m["rival"] or "",
+            float(m["distance"] or 0),
+        )
         for m in _LINE.finditer(text)
     ]
 
@@ -117,11 +158,15 @@ def summary_table(ledgers: dict[str, list[Check]], equations: dict[str, list[str
 
 
 def full_table(ledgers: dict[str, list[Check]]) -> str:
-    """A Markdown table of every check: equation, kind, measured error, tolerance and where the tolerance is from."""
-    rows = [["equation", "kind", "error", "tolerance", "why this tolerance"]]
+    """A Markdown table of every check: equation, kind, measured error, tolerance and where the tolerance is from, and
+    the nearest wrong answer that it excludes, with the error of that in tolerances.
+    """
+    rows = [["equation", "kind", "error", "tolerance", "why this tolerance", "excludes", "off by"]]
     for line in (line for lines in ledgers.values() for line in lines):
         why = line.because.replace("|", "\\|") or "exact"
-        rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], _brief(line.error), _brief(line.tolerance), why])
+        off = f"{line.distance / line.tolerance:.1f}" if line.rival and line.tolerance else ""
+        told = [_brief(line.error), _brief(line.tolerance), why, line.rival, off]
+        rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], *told])
     return _table(rows)
 
 
