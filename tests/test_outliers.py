@@ -9,6 +9,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectral_dynamics.dynamics.order import OrderParameters
+from spectral_dynamics.spectra import gram
 from spectral_dynamics.spectra import outliers as room
 from spectral_dynamics.spectra.outliers import from_recording, outliers, resolvent, spiked
 
@@ -230,6 +231,46 @@ def test_independent_recording_is_bbp_of_the_learned_change():
     assert np.allclose(plain.singular_values, spiked(strengths, 1.0, 2.0).singular_values, rtol=1e-9)
     measured = scipy.linalg.norm(recording.final, 2)
     assert measured > 1.05 * plain.singular_values[0]
+
+
+def more_gradients_than_features(rng, rows=300, columns=400, k_g=200, k_h=5):
+    """Recorded directions of unequal number on the two sides, and three spikes along the first of them."""
+    W = rng.standard_normal((rows, columns)) / np.sqrt(columns)
+    h, g = np.linalg.qr(rng.standard_normal((columns, k_h)))[0], np.linalg.qr(rng.standard_normal((rows, k_g)))[0]
+    final = W + g[:, :3] @ np.diag([1.7, 1.6, 1.5]) @ h[:, :3].T
+    return SimpleNamespace(initial=W, final=final, features=h, gradients=g, weight_variance=1.0)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_untouched_block_is_what_either_side_leaves(turned):
+    """G_a and G_b of the Gram form against the traces of the resolvent of the block itself, k_g unlike k_h."""
+    r = more_gradients_than_features(np.random.default_rng(5))
+    W, h, g, s2 = r.initial, r.features, r.gradients, 1.0
+    if turned:
+        W, h, g, s2 = W.T, g, h, 0.75  # variance s2/N of fan-in 300
+    *_, s_a, s_b = gram.blocks(W, W, (g, np.ones(g.shape[1])), (h, np.ones(h.shape[1])), s2)
+    block = scipy.linalg.null_space(g.T).T @ W @ scipy.linalg.null_space(h.T)
+    z, squares = 2.1, scipy.linalg.svdvals(block) ** 2
+    inside = np.sum(z / (z**2 - squares))
+    direct = [(inside + (side - squares.size) / z) / side for side in block.shape]
+    x = gram.product(z, s_a, s_b)
+    found = (1 + s_a * x) / z, (1 + s_b * x) / z
+    assert np.allclose(found, direct, rtol=1e-2)
+    assert not np.allclose(found[::-1], direct, rtol=3e-2)
+
+
+def test_unequal_numbers_of_directions_give_the_singular_values():
+    """Mean error over eight matrices; exchanging the numbers of the two sides would be seen at each of the three."""
+    errors, exchanged = [], []
+    for seed in range(8):
+        r = more_gradients_than_features(np.random.default_rng(seed))
+        values = scipy.linalg.svdvals(r.final)[:3]
+        errors.append(from_recording(r).singular_values[:3] / values - 1)
+        known = gram.blocks(r.initial, r.final, (r.gradients, np.ones(200)), (r.features, np.ones(5)), 1.0)[:3]
+        roots = gram.roots(*known, 1 - 200 / 400, (300 - 5) / 400, room.bulk_edge(1.0, 0.75))
+        exchanged.append([root[0] for root in roots[:3]] / values - 1)
+    assert np.all(np.abs(np.mean(errors, axis=0)) < 5e-3)
+    assert np.all(np.abs(np.mean(exchanged, axis=0)) > 1e-2)
 
 
 def test_change_outside_the_recorded_directions_is_reported():
