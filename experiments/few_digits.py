@@ -22,7 +22,7 @@ from spectral_experiments.wide import kernels
 STEPS, MARKS = 20, (0, 5, 10, 20)
 ORDER, EACH = (0, 2, 4, 1, 3, 5), 2  # even ones first
 COLUMNS = {"depth": 2, "activation": "tanh", "output_scale": 3.0, "weight_std": 1.0, "learning_rate": 0.3}
-COUNT = {32: 4000, 64: 3000, 128: 2000, 256: 1200, 512: 600, 1024: 80}  # networks
+COUNT = {32: 4000, 64: 3000, 128: 2000, 256: 1200, 512: 600, 1024: 80}  # networks, in twenties
 KERNELS = {128: 160, 256: 120, 512: 100, 1024: 80}  # of which so many keep their kernels
 
 
