@@ -54,6 +54,7 @@ ALLOWED = {
     "symbols": COMMON,
     "plots": set(),
     "checks": set(),
+    "claims": {"checks"},
     "__init__": {"dynamics", "networks", "problems", "spectra"},
 }
 
