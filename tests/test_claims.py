@@ -136,12 +136,14 @@ def test_a_claim_without_a_rival_may_say_why():
 
 
 def test_the_table_shows_the_strongest_check_and_links_where_it_is():
-    table = claims.table([*GOOD.values()], LINES, {})
+    unproved = replace(GOOD["open"], equations=("eq-b",))  # no check speaks for it
+    table = claims.table([*(GOOD | {"open": unproved}).values()], LINES, {})
     derived, checked, illustrated, opened = table.splitlines()[2:]
     assert "| symbolic; library, 1.0e-13 ≤ 1.0e-12 (rounding) |" in derived
     assert "{doc}`a`, {eq}`eq-b`, {eq}`eq-c`, {numref}`fig-a`" in checked
     assert checked.endswith("| simulation, 1.0e-03 ≤ 1.0e-02 (1/N), not no echo: 5.0e-01 |")
     assert illustrated.endswith("|  |") and "So it may be. *Missing:* a proof |" in opened
+    assert opened.endswith("|  |  |")
 
 
 def test_a_claim_picks_its_checks_by_their_reason_and_names_its_table():
