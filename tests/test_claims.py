@@ -71,7 +71,7 @@ def test_the_page_shows_the_claims_as_they_are_now():
     ]
     shown = "\n".join(printed)
     for one in STATED:
-        assert shown.count(f"| *{one.status}* | {one.claim}") == max(1, len(one.clauses)), one.claim
+        assert shown.count(f"| *{one.status}:* {one.claim}") == max(1, len(one.clauses)), one.claim
     assert all(f"**{number}. {words}**" in shown for number, words in ABSTRACT.items())
 
 
@@ -143,13 +143,13 @@ def test_the_table_shows_the_strongest_check_and_links_where_it_is():
     assert "{doc}`a`, {eq}`eq-b`, {eq}`eq-c`, {numref}`fig-a`" in checked
     assert checked.endswith("| simulation, 1.0e-03 ≤ 1.0e-02 (1/N), not no echo: 5.0e-01 |")
     assert illustrated.endswith("|  |") and "So it may be. *Missing:* a proof |" in opened
-    assert opened.endswith("|  |  |")
+    assert opened.endswith("{eq}`eq-b` |  |")
 
 
 def test_a_claim_picks_its_checks_by_their_reason_and_names_its_table():
     one = replace(GOOD["checked"], lines=("order", "N = 100"), tables=("t",), on="tanh | relu")
     row = claims.table([one], LINES, {"t": "12 rows, sizes 1 to 2"}).splitlines()[2]
-    assert "| tanh \\| relu; table `t`, 12 rows, sizes 1 to 2 |" in row
+    assert "| tanh \\| relu; table `t`, 12 rows, sizes 1 to 2; limit, 1.0e-03 ≤" in row
     assert row.index("limit, 1.0e-03") < row.index("simulation, 1.0e-03") and "no echo" not in row
 
 

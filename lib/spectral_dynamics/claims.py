@@ -139,18 +139,17 @@ def measured(table: dict[str, np.ndarray]) -> str:
 
 
 def table(found: list[Claim], ledger: list[checks.Check], tables: dict[str, str]) -> str:
-    """A Markdown table of claims: status, words, where, on what, and the checks. `tables`: name: what it holds."""
-    rows = [["status", "claim", "where", "on what", "assertion"], ["---"] * 5]
+    """A Markdown table of claims: status and words, where, and on what by which checks. `tables`: what each holds."""
+    rows = [["claim", "where", "on what, by which check"], ["---"] * 3]
     for one in found:
         lines = [line for line in ledger if line.label in one.equations]
         links = [f"{{eq}}`{label}`" for label in one.equations] + [f"{{numref}}`{label}`" for label in one.figures]
         where = ", ".join([f"{{doc}}`{one.chapter}`", *links])
         on = [one.on, *(f"table `{name}`, {tables[name]}" for name in one.tables)]
-        claim = f"{one.claim} *Missing:* {one.missing}" if one.missing else one.claim
+        claim = f"*{one.status}:* {one.claim}" + (f" *Missing:* {one.missing}" if one.missing else "")
         told = ["symbolic"] if one.status == "derived" else []
         told += [_said(line) for line in _told(one, lines)] + ([one.because] if one.because else [])
-        cells = [f"*{one.status}*", claim, where, "; ".join(filter(None, on)), "; ".join(told)]
-        rows.append([cell.replace("|", "\\|") for cell in cells])
+        rows.append([cell.replace("|", "\\|") for cell in (claim, where, "; ".join(filter(None, [*on, *told])))])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
