@@ -68,10 +68,10 @@ def clauses(page: Path) -> dict[int, str]:
 
 
 def figures(notebook: Path) -> set[str]:
-    """Labels of the figures that a chapter has stored."""
+    """Labels of a chapter's figures, whether their pictures are stored with it or not."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    shown = [cell["metadata"].get("mystnb", {}) for cell in cells if cell.get("outputs")]
-    return {one["figure"]["name"] for one in shown if "name" in one.get("figure", {})}
+    described = [cell["metadata"].get("mystnb", {}).get("figure", {}) for cell in cells]
+    return {figure["name"] for figure in described if "name" in figure}
 
 
 def faults(found: list[Claim], ledger: list[checks.Check], labels: set[str], abstract: dict[int, str]) -> list[str]:
@@ -145,8 +145,9 @@ def table(found: list[Claim], ledger: list[checks.Check], tables: dict[str, str]
         lines = [line for line in ledger if line.label in one.equations]
         links = [f"{{eq}}`{label}`" for label in one.equations] + [f"{{numref}}`{label}`" for label in one.figures]
         where = ", ".join([f"{{doc}}`{one.chapter}`", *links])
-        on = [one.on, *(f"table `{name}`, {tables[name]}" for name in one.tables)]
-        claim = f"*{one.status}:* {one.claim}" + (f" *Missing:* {one.missing}" if one.missing else "")
+        on = [f"*missing:* {one.missing.removesuffix('.')}" if one.missing else one.on]
+        on += [f"table `{name}`, {tables[name]}" for name in one.tables]
+        claim = f"*{one.status}:* {one.claim}"
         told = ["symbolic"] if one.status == "derived" else []
         told += [_said(line) for line in _told(one, lines)] + ([one.because] if one.because else [])
         rows.append([cell.replace("|", "\\|") for cell in (claim, where, "; ".join(filter(None, [*on, *told])))])
