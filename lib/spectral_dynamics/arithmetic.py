@@ -131,9 +131,13 @@ def applied(name: str, value):
 
 def matrix(rows: list[list]):
     """A matrix of numbers and of blocks; a number among blocks stands for that multiple of the identity."""
-    heights = [max((part.shape[0] for part in row if is_matrix(part)), default=1) for row in rows]
     columns = list(zip(*rows, strict=True))
     widths = [max((part.shape[1] for part in column if is_matrix(part)), default=1) for column in columns]
+    heights = [
+        max((part.shape[0] for part in row if is_matrix(part)), default=0)
+        or max((wide for part, wide in zip(row, widths, strict=True) if part != 0), default=1)
+        for row in rows
+    ]
     whole = [alike(*itertools.chain(*rows))[i * len(columns) : (i + 1) * len(columns)] for i in range(len(rows))]
     numeric = any(isinstance(part, (float, complex, np.ndarray, np.generic)) for row in whole for part in row)
 
