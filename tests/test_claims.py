@@ -85,6 +85,9 @@ def test_pages_that_read_the_others_are_run_last_and_say_so_alone():
 LINES = [
     checks.Check("eq-a", "symbolic", 0.0, 0.0),
     checks.Check("eq-a", "library", 1e-13, 1e-12, "rounding"),
+    checks.Check(
+        "eq-a", "text", 1e-13, 1e-9, "the displayed formula", "a sign flipped", 1.0
+    ),  # no ground for a claim
     checks.Check("eq-b", "simulation", 1e-3, 1e-2, "1/N", "no echo", 0.5),
     checks.Check("eq-b", "limit", 1e-3, 1e-2, "order", "half", 0.9),
     checks.Check("eq-c", "simulation", 1e-3, 1e-2, "N = 100"),
@@ -118,6 +121,7 @@ def test_claims_that_keep_the_rules_have_no_fault():
         ("checked", {"equations": ("eq-a",)}, "is checked without a simulation, a limit or another computation"),
         ("checked", {"equations": ("eq-c",)}, "is checked without a rival or the reason why there is none"),
         ("checked", {"lines": ("N = 100",)}, "is checked without a rival or the reason why there is none"),
+        ("checked", {"equations": ("eq-a",), "lines": ("the displayed formula",)}, "picks a check that is not there"),
         ("checked", {"lines": ("N = 200",)}, "picks a check that is not there, 'N = 200'"),
         ("illustrated", {"figures": ()}, "is illustrated without a figure"),
         ("open", {"missing": ""}, "must say what is missing if it is open, and only then"),

@@ -20,7 +20,8 @@ STATUS = {
     "illustrated": "in examples",
     "open": "not shown here",
 }
-_WEIGHT = {"simulation": 3, "numerical": 2, "limit": 1}  # which check says most about networks
+_KINDS = ("library", "limit", "numerical", "simulation")  # from that which says least about networks
+_GROUNDS = _KINDS[1:]  # what can make a claim checked
 _CLAUSE = re.compile(r"^(\d+)\. (.+)$", re.M)
 
 
@@ -99,7 +100,7 @@ def _faults(one: Claim, by_label: dict, labels: set[str]) -> list[str]:
     said += [f"picks a check that is not there, {text!r}" for text in one.lines if not _picked(lines, text)]
     if one.status == "derived" and not any(line.kind == "symbolic" for line in lines):
         said.append("is derived without a symbolic check")
-    told = [line for line in _told(one, lines) if line.kind in _WEIGHT]
+    told = [line for line in _told(one, lines) if line.kind in _GROUNDS]
     if one.status == "checked" and not told:
         said.append("is checked without a simulation, a limit or another computation")
     if one.status == "checked" and not (one.because or any(line.rival for line in told)):
@@ -112,22 +113,22 @@ def _faults(one: Claim, by_label: dict, labels: set[str]) -> list[str]:
 
 
 def _picked(lines: list, text: str) -> list:
-    return [line for line in lines if line.because == text]
+    return [line for line in lines if line.because == text and line.kind in _KINDS]
 
 
 def _told(one: Claim, lines: list) -> list:
-    """The checks that are shown: those picked, or the strongest that is not symbolic; of what is open none."""
+    """The checks that are shown: those picked, or the strongest one; of what is open none."""
     if one.status == "open":
         return []
     if one.lines:
         return [max(found, key=_strength) for text in one.lines if (found := _picked(lines, text))]
-    numbers = [line for line in lines if line.kind != "symbolic"]
+    numbers = [line for line in lines if line.kind in _KINDS]
     return [max(numbers, key=_strength)] if numbers else []
 
 
 def _strength(line: checks.Check) -> tuple:
     """First that it excludes a rival, then of what kind it is, then how far off the rival is."""
-    return bool(line.rival), _WEIGHT.get(line.kind, 0), line.distance / line.tolerance if line.tolerance else 0.0
+    return bool(line.rival), _KINDS.index(line.kind), line.distance / line.tolerance if line.tolerance else 0.0
 
 
 def measured(table: dict[str, np.ndarray]) -> str:
