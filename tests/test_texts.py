@@ -72,6 +72,22 @@ def test_a_display_is_cut_into_its_statements():
     assert ["".join(part) for part in found] == ["a=b+c-d", "e<0.5", "x>0", "f(1,2)=3"]
 
 
+def test_each_of_several_cases_is_a_statement():
+    cases = (
+        r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac{x}{2}\big]\,,\quad & \text{else.} \end{cases}"
+    )
+    assert ["".join(part) for part in texts.statements(cases)] == ["f=x+1", r"f=[\frac{x}{2}]"]
+
+
+def test_whole_numbers_side_by_side_are_indices():
+    assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
+
+
+def test_a_name_that_holds_a_bound_letter_may_be_a_function_of_it():
+    slope = {r"\sum_p": ("p", range(2)), r"\frac{\partial f}{\partial p}": lambda p: A[p, 0]}
+    assert worth(r"\sum_p p\,\frac{\partial f}{\partial p}", **slope) == 0.5
+
+
 def test_a_text_that_says_what_the_code_has_enters_the_ledger(tmp_path, capsys):
     folder = page(tmp_path, r"\lambda_\pm = (1 \pm \sqrt\psi)^2 , \qquad \lambda_- < 1 .")
     values = {r"\lambda_\pm": ((1 + sp.sqrt(x)) ** 2, (1 - sp.sqrt(x)) ** 2), r"\psi": x}

@@ -62,20 +62,20 @@ class Reader:
 
     Keys: letters as the text writes them, indices, powers and brackets included where they belong to the name
     ("\\bar W^\\ell", "\\langle v(t)^2\\rangle", "\\frac{\\mathrm da}{\\mathrm dt}", and "h \\to" for what h
-    becomes); the longest that fits is taken. Values: numbers, SymPy expressions, matrices (SymPy, or arrays of
-    two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
-    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry. A number
-    beside a square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)),
-    or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
-    "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
-    tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
-    0.
+    becomes); the longest that fits is taken, and one that holds a letter bound by a sum may be a function of it.
+    Values: numbers, SymPy expressions, matrices (SymPy, or arrays of two dimensions), arrays of one dimension (many
+    numbers at once), functions, which are called with what follows in brackets, and tables (arrays, lists,
+    dictionaries), of which `c_s` or `C(t, s)` take an entry. A number beside a square matrix is that multiple of the
+    identity. A sum is given its range: "\\sum_s": ("s", range(4)), or a function of the letters bound outside;
+    "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs. "\\int": a function (integrand, low, high);
+    scipy's quad otherwise. "\\langle": a function that averages. A tuple (plus, minus) for a letter with a double
+    sign: its value for each.
     """
 
     def __init__(self, values: dict, sign: int = 1):
         self.sign = sign
         pick = {key: value[sign < 0] if _double(key, value) else value for key, value in values.items()}
-        self.special = {key: pick.pop(key) for key in ("cases", r"\langle", "=") if key in pick}
+        self.special = {key: pick.pop(key) for key in (r"\langle", "=") if key in pick}
         self.operators = {tuple(tokens(key)): pick.pop(key) for key in list(pick) if key.startswith(_BIG)}
         self.names = {tuple(tokens(key)): value for key, value in pick.items()}
         for key in self.names:
@@ -87,6 +87,14 @@ class Reader:
         names = itertools.chain(self.scope, self.names)
         fitting = [name for name in names if tuple(found[at : at + len(name)]) == name]
         return max(fitting, key=len, default=None)
+
+    def meaning(self, name: tuple):
+        """What a name stands for; of one that holds bound letters, and is a function, the value at these."""
+        if name in self.scope:
+            return self.scope[name]
+        value = self.names[name]
+        bound = [at for letter, at in self.scope.items() if _holds(name, letter)]
+        return value(*bound) if bound and callable(value) and not isinstance(value, sympy.Basic) else value
 
     def opaque(self, found: list[str]) -> set[int]:
         """Places that belong to names of several signs."""
@@ -188,10 +196,10 @@ class _Parser:
         parts = cut(inner, ",")
         if len(parts) == 1:
             letters, at = [], 0
-            while (name := self.reader.known(inner, at)) in self.reader.scope and name is not None:
-                letters.append(self.reader.scope[name])
+            while (name := self.reader.known(inner, at)) is not None:
+                letters.append(self.reader.scope.get(name, self.reader.names.get(name)))
                 at += len(name)
-            if letters and at == len(inner):
+            if letters and at == len(inner) and all(isinstance(letter, (int, sympy.Integer)) for letter in letters):
                 return letters
         return [self.reader.value(part) for part in parts]
 
@@ -209,7 +217,7 @@ class _Parser:
         """A letter, a number, a bracket, a fraction, a root, a function of what follows, a sum, a matrix."""
         token, reader = self.at(at), self.reader
         if name := reader.known(self.found, at):
-            return (reader.scope if name in reader.scope else reader.names)[name], at + len(name)
+            return reader.meaning(name), at + len(name)
         if token.isdigit():
             return self.number(at)
         if token == r"\frac":
@@ -357,19 +365,21 @@ class _Parser:
         return integrate.quad(lambda x: float(integrand(x)), float(low), float(high), limit=200)[0]
 
     def grid(self, at: int):
-        """A matrix, or the case that was asked for."""
-        kind, end, level = self.at(at), at, 0
+        """A matrix, of numbers or of blocks."""
+        end, level = at, 0
         while True:
             level += self.at(end).startswith(r"\begin{") - self.at(end).startswith(r"\end{")
             end += 1
             if not level:
                 break
         rows = [cut(row, "&") for row in cut(self.found[at + 1 : end - 1], r"\\") if row]
-        if kind == r"\begin{cases}":
-            if "cases" not in self.reader.special:
-                raise Unreadable('cases: values must say which by "cases", from 0')
-            return self.reader.value(cut(rows[self.reader.special["cases"]][0], ",")[0]), end
         return matrix([[self.reader.value(part) if part else 0 for part in row] for row in rows]), end
+
+
+def _holds(name: tuple, letter: tuple) -> bool:
+    """Whether a letter, and not only the beginning of another one, is part of a name."""
+    ends = [at for at in range(len(letter), len(name) + 1) if name[at - len(letter) : at] == letter]
+    return any(name[end : end + 1] != ("'",) for end in ends)
 
 
 def _double(key: str, value) -> bool:

@@ -52,8 +52,8 @@ def tokens(latex: str) -> list[str]:
     """The signs of a formula, less what only spaces or sizes them; digits come one by one."""
     found = [_SAME.get(token, token) for token in _TOKEN.findall(re.sub(r"(?<!\\)%.*", "", latex))]
     kept, space, inside = [], False, 0
-    for token in found:
-        space = space or (kept[-1:] == [r"\\"] and token == "[")  # \\[1ex]: more space between two lines
+    for before, token in zip(["", *found], found, strict=False):
+        space = space or (before == r"\\" and token == "[")  # \\[1ex]: more space between two lines
         inside += depth(token) if token not in _SILENT and token.startswith((r"\begin", r"\end")) else 0
         if not space and token not in _SILENT and not (token == "&" and not inside):
             kept.append(token)
@@ -105,7 +105,7 @@ def statements(latex: str) -> list[list[str]]:
     """The relations that a display states, each as its signs: cut at commas, wide spaces, lines and words.
 
     A line that begins with an operator or a relation goes on with the one before. What has no relation in it and
-    stands beside others (a condition in brackets, a remark) is left out.
+    stands beside others (a condition in brackets, a remark) is left out. Each of several cases is a statement.
     """
     found, parts, level, at = tokens(latex), [[]], 0, 0
     while at < len(found):
@@ -113,7 +113,7 @@ def statements(latex: str) -> list[list[str]]:
         level += depth(token)
         if token == r"\text":
             at = group(found, at + 1)[1]
-            parts.append([])
+            parts += [[]] * (level == 0)
             continue
         decimal = token == "." and "".join(found[max(at - 1, 0) : at + 2 : 2]).isdigit() and at + 1 < len(found)
         if level == 0 and token in _BREAKS and not decimal:
@@ -123,9 +123,19 @@ def statements(latex: str) -> list[list[str]]:
         else:
             parts[-1].append(token)
         at += 1
-    parts = [part for part in (_unbraced(part) for part in parts) if part]
+    parts = [case for part in parts for case in _cases(_unbraced(part)) if case]
     stated = [part for part in parts if len(sides(part)[0]) > 1]
     return stated or parts
+
+
+def _cases(part: list[str]) -> list[list[str]]:
+    """A statement for each line of \\begin{cases}, with what stands before and behind; conditions are left out."""
+    if r"\begin{cases}" not in part:
+        return [part]
+    start, end = part.index(r"\begin{cases}"), part.index(r"\end{cases}")
+    lines = [cut(line, "&")[0] for line in cut(part[start + 1 : end], r"\\") if line]
+    bare = [[token for token in line if token not in (",", r"\quad", r"\qquad")] for line in lines]
+    return [[*part[:start], *line, *part[end + 1 :]] for line in bare]
 
 
 def _unbraced(part: list[str]) -> list[str]:
