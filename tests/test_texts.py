@@ -72,11 +72,10 @@ def test_a_display_is_cut_into_its_statements():
     assert ["".join(part) for part in found] == ["a=b+c-d", "e<0.5", "x>0", "f(1,2)=3"]
 
 
-def test_each_of_several_cases_is_a_statement():
-    cases = (
-        r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac{x}{2}\big]\,,\quad & \text{else.} \end{cases}"
-    )
-    assert ["".join(part) for part in texts.statements(cases)] == ["f=x+1", r"f=[\frac{x}{2}]"]
+def test_words_in_brackets_do_not_cut_a_statement_and_a_bracket_may_begin_a_line():
+    cases = r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac x2\big]\,, & \text{else.} \end{cases}"
+    assert len(texts.statements(cases)) == 1
+    assert [worth(cases[4:], x=x, cases=k) for k in (0, 1)] == [x + 1, x / 2]
 
 
 def test_whole_numbers_side_by_side_are_indices():

@@ -50,11 +50,12 @@ _STOP = {
     r"\le",
     r"\ge",
     r"\to",
-    "|",
 }
-_STOP |= {r"\|", r"\cdot", r"\times", r"\circ", r"\odot"}
+_STOP |= {r"\cdot", r"\times", r"\circ", r"\odot"}
+_BARS, _ACCENTS = ("|", r"\|"), (r"\tilde", r"\hat", r"\bar", r"\underline")
 _JOINTS = {"(", "[", "{", "^", "_", r"\cdot", r"\times", "/"}
 _BIG = (r"\sum", r"\prod", r"\int")
+_ENDS = {"/", "(", "[", r"\cdot", r"\times", *_BARS, *_BIG}
 
 
 class Reader:
@@ -62,20 +63,20 @@ class Reader:
 
     Keys: letters as the text writes them, indices, powers and brackets included where they belong to the name
     ("\\bar W^\\ell", "\\langle v(t)^2\\rangle", "\\frac{\\mathrm da}{\\mathrm dt}", and "h \\to" for what h
-    becomes); the longest that fits is taken, and one that holds a letter bound by a sum may be a function of it.
-    Values: numbers, SymPy expressions, matrices (SymPy, or arrays of two dimensions), arrays of one dimension (many
-    numbers at once), functions, which are called with what follows in brackets, and tables (arrays, lists,
-    dictionaries), of which `c_s` or `C(t, s)` take an entry. A number beside a square matrix is that multiple of the
-    identity. A sum is given its range: "\\sum_s": ("s", range(4)), or a function of the letters bound outside;
-    "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs. "\\int": a function (integrand, low, high);
-    scipy's quad otherwise. "\\langle": a function that averages. A tuple (plus, minus) for a letter with a double
-    sign: its value for each.
+    becomes); the longest that fits is taken. Values: numbers, SymPy expressions, matrices (SymPy, or arrays of
+    two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
+    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry. A number
+    beside a square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)),
+    or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
+    "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
+    tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
+    0; without it a column of them all.
     """
 
     def __init__(self, values: dict, sign: int = 1):
         self.sign = sign
         pick = {key: value[sign < 0] if _double(key, value) else value for key, value in values.items()}
-        self.special = {key: pick.pop(key) for key in (r"\langle", "=") if key in pick}
+        self.special = {key: pick.pop(key) for key in ("cases", r"\langle", "=") if key in pick}
         self.operators = {tuple(tokens(key)): pick.pop(key) for key in list(pick) if key.startswith(_BIG)}
         self.names = {tuple(tokens(key)): value for key, value in pick.items()}
         for key in self.names:
@@ -89,20 +90,33 @@ class Reader:
         return max(fitting, key=len, default=None)
 
     def meaning(self, name: tuple):
-        """What a name stands for; of one that holds bound letters, and is a function, the value at these."""
+        """What a name stands for; a table, if letters that a sum binds are in the name, is entered at these."""
         if name in self.scope:
             return self.scope[name]
-        value = self.names[name]
-        bound = [at for letter, at in self.scope.items() if _holds(name, letter)]
-        return value(*bound) if bound and callable(value) and not isinstance(value, sympy.Basic) else value
+        bound = [self.scope[(token,)] for token in name if (token,) in self.scope] if len(name) > 1 else []
+        return entry(self.names[name], bound) if bound and is_table(self.names[name]) else self.names[name]
 
     def opaque(self, found: list[str]) -> set[int]:
-        """Places that belong to names of several signs."""
-        hidden, at = set(), 0
+        """Places that belong to names of several signs, and those of cases that are not asked for."""
+        hidden, at = self.passed_over(found), 0
         while at < len(found):
             name = self.known(found, at)
             hidden |= set(range(at, at + len(name))) if name and len(name) > 1 else set()
             at += len(name) if name else 1
+        return hidden
+
+    def passed_over(self, found: list[str]) -> set[int]:
+        """Places of conditions, and of all cases but the one that is asked for."""
+        hidden, row, inside, condition = set(), 0, False, False
+        for at, token in enumerate(found):
+            if token in (r"\begin{cases}", r"\end{cases}"):
+                row, inside, condition = 0, token.startswith(r"\begin"), False
+            elif token == r"\\":
+                row, condition = row + 1, False
+            elif token == "&":
+                condition = True
+            elif inside and (condition or self.special.get("cases", row) != row):
+                hidden.add(at)
         return hidden
 
     def has(self, found: list[str]) -> bool:
@@ -152,9 +166,7 @@ class _Parser:
             elif token == "/" and not short:
                 below, at = self.product(at + 1, short=True)
                 result = over(result, below)
-            elif (
-                token and token not in _STOP and not (short and token in ("/", "(", "[", r"\cdot", r"\times", *_BIG))
-            ):
+            elif token and token not in _STOP and not (short and token in _ENDS):
                 factor, at = self.factor(at)
                 result = times(result, factor)
             else:
@@ -170,7 +182,8 @@ class _Parser:
                 result = power(result)
             elif token == "_":
                 inner, at = group(self.found, at + 1)
-                result = entry(result, self.indices(inner))
+                pair = is_matrix(result) and min(result.shape) > 1 and len(inner) == 2  # W_{01}, row beside column
+                result = entry(result, self.indices([inner[0], ",", inner[1]] if pair else inner))
             elif token in ("(", "[") and (is_table(result) or (is_matrix(result) and self.pair(at))):
                 inner, at = self.bracketed(at)
                 result = entry(result, self.indices(inner))
@@ -197,9 +210,12 @@ class _Parser:
         if len(parts) == 1:
             letters, at = [], 0
             while (name := self.reader.known(inner, at)) is not None:
-                letters.append(self.reader.scope.get(name, self.reader.names.get(name)))
+                letter = self.reader.scope[name] if name in self.reader.scope else self.reader.names[name]
+                if not isinstance(letter, (int, sympy.Integer)):
+                    break
+                letters.append(letter)
                 at += len(name)
-            if letters and at == len(inner) and all(isinstance(letter, (int, sympy.Integer)) for letter in letters):
+            if letters and at == len(inner):
                 return letters
         return [self.reader.value(part) for part in parts]
 
@@ -233,11 +249,12 @@ class _Parser:
         if token in ("(", "[", "{"):
             inner, at = self.bracketed(at)
             return reader.value(inner), at
-        if token in ("|", r"\|"):
+        if token in _BARS:
             end = self.found.index(token, at + 1) if token in self.found[at + 1 :] else len(self.found)
             return modulus(reader.value(self.found[at + 1 : end])), end + 1
         if token == r"\langle" and r"\langle" in reader.special:
             inner, at = self.bracketed(at)
+            at = group(self.found, at + 1)[1] if self.at(at) == "_" else at  # over what
             return reader.special[r"\langle"](reader.value(inner)), at
         if token in _BIG:
             return self.big(at)
@@ -274,9 +291,10 @@ class _Parser:
                 return constants[token], at + 1
             raise Unreadable(f"no meaning for {' '.join(self.found[at : at + 6]) or 'the end of a formula'}")
         power, at = self.power(at + 2) if self.at(at + 1) == "^" else (None, at + 1)
-        if name in WHOLE:
+        bracket = self.at(at) in ("(", "[")
+        if name in WHOLE and not (name == "det" and bracket):
             inside, at = self.product(at)
-        elif self.at(at) in ("(", "["):
+        elif bracket:
             inner, at = self.bracketed(at)
             inside = self.reader.value(inner)
         else:
@@ -350,7 +368,8 @@ class _Parser:
             raise Unreadable("an integral without its differential")
         at = places[-1]
         start = at - (body[at - 1 : at] == [r"\mathrm"])
-        letter, rest = tuple(body[at + 1 : at + 2]), body[:start] + body[at + 2 :]
+        end = at + 2 + (body[at + 1] in _ACCENTS)
+        letter, rest = tuple(body[at + 1 : end]), body[:start] + body[end:]
         low, high = (self.reader.value(limits[k]) if k in limits else None for k in "_^")
         outside = dict(self.reader.scope)
 
@@ -365,21 +384,20 @@ class _Parser:
         return integrate.quad(lambda x: float(integrand(x)), float(low), float(high), limit=200)[0]
 
     def grid(self, at: int):
-        """A matrix, of numbers or of blocks."""
-        end, level = at, 0
+        """A matrix, or the case that was asked for."""
+        kind, end, level = self.at(at), at, 0
         while True:
             level += self.at(end).startswith(r"\begin{") - self.at(end).startswith(r"\end{")
             end += 1
             if not level:
                 break
         rows = [cut(row, "&") for row in cut(self.found[at + 1 : end - 1], r"\\") if row]
+        if kind == r"\begin{cases}":
+            wanted = self.reader.special.get("cases")
+            chosen = rows if wanted is None else [rows[wanted]]
+            worth = [self.reader.value(cut(row[0], ",")[0]) for row in chosen]
+            return (matrix([[each] for each in worth]) if wanted is None else worth[0]), end
         return matrix([[self.reader.value(part) if part else 0 for part in row] for row in rows]), end
-
-
-def _holds(name: tuple, letter: tuple) -> bool:
-    """Whether a letter, and not only the beginning of another one, is part of a name."""
-    ends = [at for at in range(len(letter), len(name) + 1) if name[at - len(letter) : at] == letter]
-    return any(name[end : end + 1] != ("'",) for end in ends)
 
 
 def _double(key: str, value) -> bool:

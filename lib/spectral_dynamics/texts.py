@@ -105,7 +105,7 @@ def statements(latex: str) -> list[list[str]]:
     """The relations that a display states, each as its signs: cut at commas, wide spaces, lines and words.
 
     A line that begins with an operator or a relation goes on with the one before. What has no relation in it and
-    stands beside others (a condition in brackets, a remark) is left out. Each of several cases is a statement.
+    stands beside others (a condition in brackets, a remark) is left out.
     """
     found, parts, level, at = tokens(latex), [[]], 0, 0
     while at < len(found):
@@ -123,19 +123,9 @@ def statements(latex: str) -> list[list[str]]:
         else:
             parts[-1].append(token)
         at += 1
-    parts = [case for part in parts for case in _cases(_unbraced(part)) if case]
+    parts = [part for part in (_unbraced(part) for part in parts) if part]
     stated = [part for part in parts if len(sides(part)[0]) > 1]
     return stated or parts
-
-
-def _cases(part: list[str]) -> list[list[str]]:
-    """A statement for each line of \\begin{cases}, with what stands before and behind; conditions are left out."""
-    if r"\begin{cases}" not in part:
-        return [part]
-    start, end = part.index(r"\begin{cases}"), part.index(r"\end{cases}")
-    lines = [cut(line, "&")[0] for line in cut(part[start + 1 : end], r"\\") if line]
-    bare = [[token for token in line if token not in (",", r"\quad", r"\qquad")] for line in lines]
-    return [[*part[:start], *line, *part[end + 1 :]] for line in bare]
 
 
 def _unbraced(part: list[str]) -> list[str]:
