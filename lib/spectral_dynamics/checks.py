@@ -156,7 +156,8 @@ def _read(label: str, stated: list[str], values: dict, tolerance: float) -> tupl
     seen = []
     for name, changed in texts.slips(stated, formulas.Reader(values).opaque):
         try:
-            distance = _apart(changed, values)
+            with np.errstate(all="ignore"):
+                distance = _apart(changed, values)
         except Exception:  # what has no value is seen at once
             continue
         if distance <= 2 * tolerance:
