@@ -4,6 +4,7 @@ A reader knows the meaning of what all texts share (fractions, roots, powers, su
 functions); every letter, with its indices and brackets if need be, is given by the caller.
 """
 
+import functools
 import itertools
 
 import sympy
@@ -356,10 +357,9 @@ class _Parser:
             self.reader.scope = outside | dict(zip(letters, value, strict=True))
             terms.append(self.reader.value(body))
         self.reader.scope = outside
-        result = 0 if kind == r"\sum" else 1
-        for term in terms:
-            result = (plus if kind == r"\sum" else times)(result, term)
-        return result
+        if not terms:
+            return 0 if kind == r"\sum" else 1
+        return functools.reduce(plus if kind == r"\sum" else times, terms)
 
     def integral(self, body: list[str], limits: dict, given):
         """The letter behind the d is bound; by `given`, or by quadrature."""
