@@ -55,7 +55,7 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"\det A", np.linalg.det(A)),
         (r"v^\top A v", (column.T @ A @ column).item()),
         (r"v\cdot v", 10.0),
-        (r"v\cdot A v", 5.5),
+        (r"v\cdot A v", -0.5),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
