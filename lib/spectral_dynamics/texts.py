@@ -111,9 +111,9 @@ def statements(latex: str) -> list[list[str]]:
     while at < len(found):
         token = found[at]
         level += depth(token)
-        if token == r"\text":
+        if token == r"\text" and not level:
             at = group(found, at + 1)[1]
-            parts += [[]] * (level == 0)
+            parts.append([])
             continue
         decimal = token == "." and "".join(found[max(at - 1, 0) : at + 2 : 2]).isdigit() and at + 1 < len(found)
         if level == 0 and token in _BREAKS and not decimal:
