@@ -55,6 +55,7 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"\det A", np.linalg.det(A)),
         (r"v^\top A v", (column.T @ A @ column).item()),
         (r"v\cdot v", 10.0),
+        (r"v\cdot A v", -0.5),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
@@ -70,6 +71,21 @@ def test_a_display_is_cut_into_its_statements():
     first, second = r"a &= b + c \\ & - d , \\[1ex] e &< 0.5 \quad\text{for } x > 0 ,", r"\qquad f(1,2) = 3 ."
     found = texts.statements(r"\begin{aligned}" + first + second + r"\end{aligned}")
     assert ["".join(part) for part in found] == ["a=b+c-d", "e<0.5", "x>0", "f(1,2)=3"]
+
+
+def test_words_in_brackets_do_not_cut_a_statement_and_a_bracket_may_begin_a_line():
+    cases = r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac x2\big]\,, & \text{else.} \end{cases}"
+    assert len(texts.statements(cases)) == 1
+    assert [worth(cases[4:], x=x, cases=k) for k in (0, 1)] == [x + 1, x / 2]
+
+
+def test_whole_numbers_side_by_side_are_indices():
+    assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
+
+
+def test_a_name_that_holds_a_bound_letter_may_be_a_function_of_it():
+    slope = {r"\sum_p": ("p", range(2)), r"\frac{\partial f}{\partial p}": lambda p: A[p, 0]}
+    assert worth(r"\sum_p p\,\frac{\partial f}{\partial p}", **slope) == 0.5
 
 
 def test_a_text_that_says_what_the_code_has_enters_the_ledger(tmp_path, capsys):

@@ -54,10 +54,10 @@ def plus(a, b):
 
 
 def times(a, b, sign: str = ""):
-    """A product; of two columns, with a dot, the scalar one. A matrix of one entry is a number."""
+    """A product; of a column and another, or a matrix, with a dot, the scalar one. One entry is a number."""
     a, b = alike(a, b)
     if is_matrix(a) and is_matrix(b):
-        if sign == r"\cdot" and a.shape == b.shape and a.shape[1] == 1:
+        if sign == r"\cdot" and a.shape[1] == 1 and a.shape[0] == b.shape[0]:
             a = transposed(a)
         if a.shape[1] != b.shape[0]:
             raise Unreadable(f"matrices of shapes {a.shape} and {b.shape} are multiplied")

@@ -52,8 +52,8 @@ def tokens(latex: str) -> list[str]:
     """The signs of a formula, less what only spaces or sizes them; digits come one by one."""
     found = [_SAME.get(token, token) for token in _TOKEN.findall(re.sub(r"(?<!\\)%.*", "", latex))]
     kept, space, inside = [], False, 0
-    for token in found:
-        space = space or (kept[-1:] == [r"\\"] and token == "[")  # \\[1ex]: more space between two lines
+    for before, token in zip(["", *found], found, strict=False):
+        space = space or (before == r"\\" and token == "[")  # \\[1ex]: more space between two lines
         inside += depth(token) if token not in _SILENT and token.startswith((r"\begin", r"\end")) else 0
         if not space and token not in _SILENT and not (token == "&" and not inside):
             kept.append(token)
@@ -111,7 +111,7 @@ def statements(latex: str) -> list[list[str]]:
     while at < len(found):
         token = found[at]
         level += depth(token)
-        if token == r"\text":
+        if token == r"\text" and not level:
             at = group(found, at + 1)[1]
             parts.append([])
             continue
