@@ -50,11 +50,12 @@ _STOP = {
     r"\le",
     r"\ge",
     r"\to",
-    "|",
 }
-_STOP |= {r"\|", r"\cdot", r"\times", r"\circ", r"\odot"}
+_STOP |= {r"\cdot", r"\times", r"\circ", r"\odot"}
+_BARS, _ACCENTS = ("|", r"\|"), (r"\tilde", r"\hat", r"\bar", r"\underline")
 _JOINTS = {"(", "[", "{", "^", "_", r"\cdot", r"\times", "/"}
 _BIG = (r"\sum", r"\prod", r"\int")
+_ENDS = {"/", "(", "[", r"\cdot", r"\times", *_BARS, *_BIG}
 
 
 class Reader:
@@ -87,6 +88,13 @@ class Reader:
         names = itertools.chain(self.scope, self.names)
         fitting = [name for name in names if tuple(found[at : at + len(name)]) == name]
         return max(fitting, key=len, default=None)
+
+    def meaning(self, name: tuple):
+        """What a name stands for; a table, if letters that a sum binds are in the name, is entered at these."""
+        if name in self.scope:
+            return self.scope[name]
+        bound = [self.scope[(token,)] for token in name if (token,) in self.scope] if len(name) > 1 else []
+        return entry(self.names[name], bound) if bound and is_table(self.names[name]) else self.names[name]
 
     def opaque(self, found: list[str]) -> set[int]:
         """Places that belong to names of several signs."""
@@ -144,9 +152,7 @@ class _Parser:
             elif token == "/" and not short:
                 below, at = self.product(at + 1, short=True)
                 result = over(result, below)
-            elif (
-                token and token not in _STOP and not (short and token in ("/", "(", "[", r"\cdot", r"\times", *_BIG))
-            ):
+            elif token and token not in _STOP and not (short and token in _ENDS):
                 factor, at = self.factor(at)
                 result = times(result, factor)
             else:
@@ -162,7 +168,8 @@ class _Parser:
                 result = power(result)
             elif token == "_":
                 inner, at = group(self.found, at + 1)
-                result = entry(result, self.indices(inner))
+                pair = is_matrix(result) and min(result.shape) > 1 and len(inner) == 2  # W_{01}, row beside column
+                result = entry(result, self.indices([inner[0], ",", inner[1]] if pair else inner))
             elif token in ("(", "[") and (is_table(result) or (is_matrix(result) and self.pair(at))):
                 inner, at = self.bracketed(at)
                 result = entry(result, self.indices(inner))
@@ -209,7 +216,7 @@ class _Parser:
         """A letter, a number, a bracket, a fraction, a root, a function of what follows, a sum, a matrix."""
         token, reader = self.at(at), self.reader
         if name := reader.known(self.found, at):
-            return (reader.scope if name in reader.scope else reader.names)[name], at + len(name)
+            return reader.meaning(name), at + len(name)
         if token.isdigit():
             return self.number(at)
         if token == r"\frac":
@@ -225,11 +232,12 @@ class _Parser:
         if token in ("(", "[", "{"):
             inner, at = self.bracketed(at)
             return reader.value(inner), at
-        if token in ("|", r"\|"):
+        if token in _BARS:
             end = self.found.index(token, at + 1) if token in self.found[at + 1 :] else len(self.found)
             return modulus(reader.value(self.found[at + 1 : end])), end + 1
         if token == r"\langle" and r"\langle" in reader.special:
             inner, at = self.bracketed(at)
+            at = group(self.found, at + 1)[1] if self.at(at) == "_" else at  # over what
             return reader.special[r"\langle"](reader.value(inner)), at
         if token in _BIG:
             return self.big(at)
@@ -266,9 +274,10 @@ class _Parser:
                 return constants[token], at + 1
             raise Unreadable(f"no meaning for {' '.join(self.found[at : at + 6]) or 'the end of a formula'}")
         power, at = self.power(at + 2) if self.at(at + 1) == "^" else (None, at + 1)
-        if name in WHOLE:
+        bracket = self.at(at) in ("(", "[")
+        if name in WHOLE and not (name == "det" and bracket):
             inside, at = self.product(at)
-        elif self.at(at) in ("(", "["):
+        elif bracket:
             inner, at = self.bracketed(at)
             inside = self.reader.value(inner)
         else:
@@ -342,7 +351,8 @@ class _Parser:
             raise Unreadable("an integral without its differential")
         at = places[-1]
         start = at - (body[at - 1 : at] == [r"\mathrm"])
-        letter, rest = tuple(body[at + 1 : at + 2]), body[:start] + body[at + 2 :]
+        end = at + 2 + (body[at + 1] in _ACCENTS)
+        letter, rest = tuple(body[at + 1 : end]), body[:start] + body[end:]
         low, high = (self.reader.value(limits[k]) if k in limits else None for k in "_^")
         outside = dict(self.reader.scope)
 
