@@ -39,6 +39,7 @@ def page(tmp_path, latex: str) -> Path:
         (r"\binom 42 + 0.25x", 6 + x / 4),
         (r"|x - y|", sp.Abs(x - y)),
         (r"x^{-1}", 1 / x),
+        (r"2x|x - y|y/|x|", 2 * y * sp.Abs(x - y)),
     ],
 )
 def test_formulas_are_worth_what_they_say(latex, expected):
@@ -60,10 +61,18 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
         (r"\int_0^1\frac{dt}{1+t}", np.log(2)),
+        (r"\int_0^1\tilde u\,\mathrm d\tilde u", 0.5),
+        (r"A_{01} + B_{10}", 2.7),
+        (r"\det(A)(1 + c_0)", -8.0),
+        (r"\sum_{k=0}^1 c_k \frac{\partial f}{\partial x_k}", 3 * 0.5 + 4 * 0.25),
+        (r"\langle e^{-2W}\rangle_W", np.cosh(2.0)),
+        (r"\operatorname{Re}\langle e^{iW}\rangle", np.cos(1.0)),
     ],
 )
 def test_matrices_tables_and_integrals_are_read(latex, expected):
-    found = worth(latex, A=A, B=B, v=column, c=[3.0, 4.0], C=B)
+    slopes = {r"\frac{\partial f}{\partial x_k}": [0.5, 0.25]}
+    coin = {"W": np.array([-1.0, 1.0]), r"\langle": np.mean}
+    found = worth(latex, A=A, B=B, v=column, c=[3.0, 4.0], C=B, **slopes, **coin)
     np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-12)
 
 
@@ -86,6 +95,13 @@ def test_whole_numbers_side_by_side_are_indices():
 def test_a_name_that_holds_a_bound_letter_may_be_a_function_of_it():
     slope = {r"\sum_p": ("p", range(2)), r"\frac{\partial f}{\partial p}": lambda p: A[p, 0]}
     assert worth(r"\sum_p p\,\frac{\partial f}{\partial p}", **slope) == 0.5
+
+
+def test_an_order_over_many_numbers_is_read_at_its_ends(tmp_path):
+    folder = page(tmp_path, r"0.5 \le x \le 2y")
+    checks.text("eq-a", {"x": np.linspace(0.5, 2.6, 5), "y": 1.3}, folder=folder)
+    with pytest.raises(AssertionError, match="off by"):
+        checks.text("eq-a", {"x": np.linspace(0.5, 2.5, 5), "y": 1.3}, folder=folder)
 
 
 def test_a_text_that_says_what_the_code_has_enters_the_ledger(tmp_path, capsys):

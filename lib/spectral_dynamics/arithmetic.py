@@ -83,8 +83,8 @@ def raised(base, exponent):
     """A power; of a square matrix the inverse and whole powers."""
     base, exponent = alike(base, exponent)
     if not is_matrix(base):
-        if isinstance(base, (float, np.ndarray)) and np.any(np.asarray(exponent) % 1) and np.min(base) < 0:
-            base = base + 0j
+        if isinstance(base, (float, np.ndarray)) and np.isrealobj(base) and np.min(base) < 0:
+            base = base + 0j if np.any(np.asarray(exponent) % 1) else base
         return base**exponent
     if base.shape[0] != base.shape[1]:
         raise Unreadable(f"a power of a matrix of shape {base.shape}")
@@ -154,6 +154,14 @@ def matrix(rows: list[list]):
         [block(p, h, w) for p, w in zip(row, widths, strict=True)] for row, h in zip(whole, heights, strict=True)
     ]
     return np.block(blocks) if numeric else sympy.Matrix(sympy.BlockMatrix(blocks))
+
+
+def at_edge(a, relation: str, b) -> tuple:
+    """Two sides of an order where they come closest, if one of them is many numbers and the other one is one."""
+    if relation not in ("<", r"\le", ">", r"\ge") or (np.ndim(a) == 1) == (np.ndim(b) == 1):
+        return a, b
+    outermost = np.max if (relation in ("<", r"\le")) == (np.ndim(a) == 1) else np.min
+    return (outermost(a), b) if np.ndim(a) == 1 else (a, outermost(b))
 
 
 def distance(a, b) -> float:

@@ -66,9 +66,10 @@ class Reader:
     ("\\bar W^\\ell", "\\langle v(t)^2\\rangle", "\\frac{\\mathrm da}{\\mathrm dt}", and "h \\to" for what h
     becomes); the longest that fits is taken. Values: numbers, SymPy expressions, matrices (SymPy, or arrays of
     two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
-    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry. A number
-    beside a square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)),
-    or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
+    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry; so does a name
+    with a letter in it that a sum binds ("\\frac{\\partial f}{\\partial x_j}", under a sum over j). A number beside a
+    square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)), or a
+    function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
     "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
     tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
     0; without it a column of them all.
