@@ -4,6 +4,7 @@ A reader knows the meaning of what all texts share (fractions, roots, powers, su
 functions); every letter, with its indices and brackets if need be, is given by the caller.
 """
 
+import functools
 import itertools
 
 import sympy
@@ -50,9 +51,8 @@ _STOP = {
     r"\le",
     r"\ge",
     r"\to",
-    "|",
 }
-_STOP |= {r"\|", r"\cdot", r"\times", r"\circ", r"\odot"}
+_STOP |= {r"\cdot", r"\times", r"\circ", r"\odot"}
 _JOINTS = {"(", "[", "{", "^", "_", r"\cdot", r"\times", "/"}
 _BIG = (r"\sum", r"\prod", r"\int")
 
@@ -69,7 +69,7 @@ class Reader:
     or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
     "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
     tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
-    0.
+    0; without it a column of them all.
     """
 
     def __init__(self, values: dict, sign: int = 1):
@@ -89,12 +89,26 @@ class Reader:
         return max(fitting, key=len, default=None)
 
     def opaque(self, found: list[str]) -> set[int]:
-        """Places that belong to names of several signs."""
-        hidden, at = set(), 0
+        """Places that belong to names of several signs, and those of cases that are not asked for."""
+        hidden, at = self.passed_over(found), 0
         while at < len(found):
             name = self.known(found, at)
             hidden |= set(range(at, at + len(name))) if name and len(name) > 1 else set()
             at += len(name) if name else 1
+        return hidden
+
+    def passed_over(self, found: list[str]) -> set[int]:
+        """Places of conditions, and of all cases but the one that is asked for."""
+        hidden, row, inside, condition = set(), 0, False, False
+        for at, token in enumerate(found):
+            if token in (r"\begin{cases}", r"\end{cases}"):
+                row, inside, condition = 0, token.startswith(r"\begin"), False
+            elif token == r"\\":
+                row, condition = row + 1, False
+            elif token == "&":
+                condition = True
+            elif inside and (condition or self.special.get("cases", row) != row):
+                hidden.add(at)
         return hidden
 
     def has(self, found: list[str]) -> bool:
@@ -188,8 +202,11 @@ class _Parser:
         parts = cut(inner, ",")
         if len(parts) == 1:
             letters, at = [], 0
-            while (name := self.reader.known(inner, at)) in self.reader.scope and name is not None:
-                letters.append(self.reader.scope[name])
+            while (name := self.reader.known(inner, at)) is not None:
+                letter = self.reader.scope[name] if name in self.reader.scope else self.reader.names[name]
+                if not isinstance(letter, (int, sympy.Integer)):
+                    break
+                letters.append(letter)
                 at += len(name)
             if letters and at == len(inner):
                 return letters
@@ -330,10 +347,9 @@ class _Parser:
             self.reader.scope = outside | dict(zip(letters, value, strict=True))
             terms.append(self.reader.value(body))
         self.reader.scope = outside
-        result = 0 if kind == r"\sum" else 1
-        for term in terms:
-            result = (plus if kind == r"\sum" else times)(result, term)
-        return result
+        if not terms:
+            return sympy.Integer(kind != r"\sum")
+        return functools.reduce(plus if kind == r"\sum" else times, terms)
 
     def integral(self, body: list[str], limits: dict, given):
         """The letter behind the d is bound; by `given`, or by quadrature."""
@@ -366,9 +382,10 @@ class _Parser:
                 break
         rows = [cut(row, "&") for row in cut(self.found[at + 1 : end - 1], r"\\") if row]
         if kind == r"\begin{cases}":
-            if "cases" not in self.reader.special:
-                raise Unreadable('cases: values must say which by "cases", from 0')
-            return self.reader.value(cut(rows[self.reader.special["cases"]][0], ",")[0]), end
+            wanted = self.reader.special.get("cases")
+            chosen = rows if wanted is None else [rows[wanted]]
+            worth = [self.reader.value(cut(row[0], ",")[0]) for row in chosen]
+            return (matrix([[each] for each in worth]) if wanted is None else worth[0]), end
         return matrix([[self.reader.value(part) if part else 0 for part in row] for row in rows]), end
 
 
