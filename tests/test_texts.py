@@ -38,6 +38,7 @@ def page(tmp_path, latex: str) -> Path:
         (r"\prod_{j<3}(1 - jx)", (1 - x) * (1 - 2 * x)),
         (r"\binom 42 + 0.25x", 6 + x / 4),
         (r"|x - y|", sp.Abs(x - y)),
+        (r"x|y|/2", x * y / 2),
         (r"x^{-1}", 1 / x),
         (r"2x|x - y|y/|x|", 2 * y * sp.Abs(x - y)),
     ],
@@ -59,6 +60,7 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"v\cdot A v", -0.5),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
+        (r"\sum_{s<2} c_s v", 7 * column),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
         (r"\int_0^1\frac{dt}{1+t}", np.log(2)),
         (r"\int_0^1\tilde u\,\mathrm d\tilde u", 0.5),
@@ -130,6 +132,18 @@ def test_a_text_that_says_something_else_fails(tmp_path, latex, error, message):
 def test_a_slip_that_the_values_cannot_tell_fails(tmp_path):
     with pytest.raises(AssertionError, match="with these values the sign - after y=x could be wrong"):
         checks.text("eq-a", {"y": 3.0, "x": 3.0, "u": 0.0}, folder=page(tmp_path, "y = x - u"))
+
+
+def test_all_cases_are_read_together_or_one_at_a_time(tmp_path):
+    folder = page(tmp_path, r"y = \begin{cases} x + 1 & x < 2 , \\ 3 - x & x > 2 , \end{cases}")
+    checks.text("eq-a", {"y": sp.Matrix([x + 1, 3 - x]), "x": x}, folder=folder)
+    checks.text("eq-a", {"y": 3 - x, "x": x, "cases": 1}, folder=folder)
+    with pytest.raises(AssertionError, match="off by"):
+        checks.text("eq-a", {"y": sp.Matrix([x + 1, 2 - x]), "x": x}, folder=folder)
+
+
+def test_letters_side_by_side_in_an_index_are_two_whether_bound_or_given():
+    assert worth(r"\sum_{i=0}^1 C_{ij}", C=B, j=1) == B[0, 1] + B[1, 1]
 
 
 def test_a_name_must_not_hold_a_formula(tmp_path):

@@ -359,7 +359,7 @@ class _Parser:
             terms.append(self.reader.value(body))
         self.reader.scope = outside
         if not terms:
-            return 0 if kind == r"\sum" else 1
+            return sympy.Integer(kind != r"\sum")
         return functools.reduce(plus if kind == r"\sum" else times, terms)
 
     def integral(self, body: list[str], limits: dict, given):
