@@ -38,6 +38,7 @@ def page(tmp_path, latex: str) -> Path:
         (r"\prod_{j<3}(1 - jx)", (1 - x) * (1 - 2 * x)),
         (r"\binom 42 + 0.25x", 6 + x / 4),
         (r"|x - y|", sp.Abs(x - y)),
+        (r"2|x - y|\,x", 2 * x * sp.Abs(x - y)),
         (r"x^{-1}", 1 / x),
     ],
 )
@@ -57,6 +58,7 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"v\cdot v", 10.0),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
+        (r"\sum_{s<2} c_s v", 7 * column),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
         (r"\int_0^1\frac{dt}{1+t}", np.log(2)),
     ],
@@ -64,6 +66,10 @@ def test_formulas_are_worth_what_they_say(latex, expected):
 def test_matrices_tables_and_integrals_are_read(latex, expected):
     found = worth(latex, A=A, B=B, v=column, c=[3.0, 4.0], C=B)
     np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-12)
+
+
+def test_whole_numbers_side_by_side_are_indices():
+    assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
 
 
 def test_a_display_is_cut_into_its_statements():

@@ -4,6 +4,7 @@ A reader knows the meaning of what all texts share (fractions, roots, powers, su
 functions); every letter, with its indices and brackets if need be, is given by the caller.
 """
 
+import functools
 import itertools
 
 import sympy
@@ -50,9 +51,8 @@ _STOP = {
     r"\le",
     r"\ge",
     r"\to",
-    "|",
 }
-_STOP |= {r"\|", r"\cdot", r"\times", r"\circ", r"\odot"}
+_STOP |= {r"\cdot", r"\times", r"\circ", r"\odot"}
 _JOINTS = {"(", "[", "{", "^", "_", r"\cdot", r"\times", "/"}
 _BIG = (r"\sum", r"\prod", r"\int")
 
@@ -188,10 +188,10 @@ class _Parser:
         parts = cut(inner, ",")
         if len(parts) == 1:
             letters, at = [], 0
-            while (name := self.reader.known(inner, at)) in self.reader.scope and name is not None:
-                letters.append(self.reader.scope[name])
+            while (name := self.reader.known(inner, at)) is not None:
+                letters.append(self.reader.scope.get(name, self.reader.names.get(name)))
                 at += len(name)
-            if letters and at == len(inner):
+            if letters and at == len(inner) and all(isinstance(letter, (int, sympy.Integer)) for letter in letters):
                 return letters
         return [self.reader.value(part) for part in parts]
 
@@ -330,10 +330,9 @@ class _Parser:
             self.reader.scope = outside | dict(zip(letters, value, strict=True))
             terms.append(self.reader.value(body))
         self.reader.scope = outside
-        result = 0 if kind == r"\sum" else 1
-        for term in terms:
-            result = (plus if kind == r"\sum" else times)(result, term)
-        return result
+        if not terms:
+            return 0 if kind == r"\sum" else 1
+        return functools.reduce(plus if kind == r"\sum" else times, terms)
 
     def integral(self, body: list[str], limits: dict, given):
         """The letter behind the d is bound; by `given`, or by quadrature."""
