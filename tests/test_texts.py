@@ -72,6 +72,15 @@ def test_whole_numbers_side_by_side_are_indices():
     assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
 
 
+def test_a_list_is_counted_above():
+    assert worth(r"\sum_{\ell=1}^2 C^{\ell-1}(0,1)\,x^2", C=[A, 4 * A], x=3.0) == 9 * 10
+
+
+def test_sizes_that_scale_alike_are_a_relation_and_a_distribution_is_none():
+    found = texts.statements(r"h \mathrel\sim N^{-b} , \quad u \sim \mathcal N(0, 1) , \quad a = b")
+    assert ["".join(part) for part in found] == [r"h\mathrel\simN^{-b}", "a=b"]
+
+
 def test_a_display_is_cut_into_its_statements():
     first, second = r"a &= b + c \\ & - d , \\[1ex] e &< 0.5 \quad\text{for } x > 0 ,", r"\qquad f(1,2) = 3 ."
     found = texts.statements(r"\begin{aligned}" + first + second + r"\end{aligned}")
@@ -109,6 +118,10 @@ def test_a_slip_that_the_values_cannot_tell_fails(tmp_path):
 def test_a_name_must_not_hold_a_formula(tmp_path):
     with pytest.raises(ValueError, match=r"values must name letters, not formulas, got 1 \+ x"):
         checks.text("eq-a", {"y": 1 + x, "1 + x": 1 + x}, folder=page(tmp_path, "y = 1 + x"))
+
+
+def test_a_name_may_say_in_its_index_where_it_is_taken(tmp_path):
+    checks.text("eq-a", {r"y_{x=\infty}": 1 + x, "x": x}, folder=page(tmp_path, r"y_{x=\infty} = 1 + x"))
 
 
 def test_what_is_to_vanish_is_compared_with_what_is_given(tmp_path):
