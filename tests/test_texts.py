@@ -87,6 +87,11 @@ def test_a_display_is_cut_into_its_statements():
     assert ["".join(part) for part in found] == ["a=b+c-d", "e<0.5", "x>0", "f(1,2)=3"]
 
 
+def test_words_within_a_formula_are_letters_of_it():
+    assert worth(r"\sqrt{\frac{\text{fan-out}}x}", **{r"\text{fan-out}": 8.0}, x=2.0) == 2.0
+    assert len(texts.statements(r"y = \sqrt{\text{fan-in}} \quad\text{for } x > 0")) == 2
+
+
 def test_a_text_that_says_what_the_code_has_enters_the_ledger(tmp_path, capsys):
     folder = page(tmp_path, r"\lambda_\pm = (1 \pm \sqrt\psi)^2 , \qquad \lambda_- < 1 .")
     values = {r"\lambda_\pm": ((1 + sp.sqrt(x)) ** 2, (1 - sp.sqrt(x)) ** 2), r"\psi": x}

@@ -66,10 +66,10 @@ class Reader:
     two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
     in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry, and of a
     list `C^\\ell`, too. A number beside a square matrix is that multiple of the identity. A sum is given its range:
-    "\\sum_s": ("s", range(4)), or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
-    "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
-    tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
-    0.
+    "\\sum_s": ("s", range(4)), or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and
+    "\\sum_{s\\le t}" know theirs. "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a
+    function that averages. A tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which
+    of several cases, from 0.
     """
 
     def __init__(self, values: dict, sign: int = 1):

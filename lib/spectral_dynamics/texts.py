@@ -123,7 +123,7 @@ def statements(latex: str) -> list[list[str]]:
     while at < len(found):
         token = found[at]
         level += depth(token)
-        if token == r"\text":
+        if token == r"\text" and not level:
             at = group(found, at + 1)[1]
             parts.append([])
             continue
