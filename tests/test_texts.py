@@ -125,6 +125,11 @@ def test_a_name_must_not_hold_a_formula(tmp_path):
         checks.text("eq-a", {"y": 1 + x, "1 + x": 1 + x}, folder=page(tmp_path, "y = 1 + x"))
 
 
+def test_slips_without_a_value_warn_nobody(tmp_path, recwarn):
+    checks.text("eq-a", {"y": np.log(7.5), "x": 1.5}, folder=page(tmp_path, r"y = \ln(9 - x)"))
+    assert not recwarn
+
+
 def test_a_name_may_say_in_its_index_where_it_is_taken(tmp_path):
     checks.text("eq-a", {r"y_{x=\infty}": 1 + x, "x": x}, folder=page(tmp_path, r"y_{x=\infty} = 1 + x"))
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,7 +157,8 @@ def _read(label: str, stated: list[str], values: dict, tolerance: float) -> tupl
     seen = []
     for name, changed in texts.slips(stated, formulas.Reader(values).opaque):
         try:
-            distance = _apart(changed, values)
+            with warnings.catch_warnings(action="ignore"):  # a logarithm of less than nothing
+                distance = _apart(changed, values)
         except Exception:  # what has no value is seen at once
             continue
         if distance <= 2 * tolerance:
