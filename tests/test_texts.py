@@ -39,6 +39,7 @@ def page(tmp_path, latex: str) -> Path:
         (r"\binom 42 + 0.25x", 6 + x / 4),
         (r"|x - y|", sp.Abs(x - y)),
         (r"x|y|/2", x * y / 2),
+        (r"2|x - y|\,x", 2 * x * sp.Abs(x - y)),
         (r"x^{-1}", 1 / x),
         (r"2x|x - y|y/|x|", 2 * y * sp.Abs(x - y)),
     ],
@@ -78,6 +79,19 @@ def test_matrices_tables_and_integrals_are_read(latex, expected):
     np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-12)
 
 
+def test_whole_numbers_side_by_side_are_indices():
+    assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
+
+
+def test_a_list_is_counted_above():
+    assert worth(r"\sum_{\ell=1}^2 C^{\ell-1}(0,1)\,x^2", C=[A, 4 * A], x=3.0) == 9 * 10
+
+
+def test_sizes_that_scale_alike_are_a_relation_and_a_distribution_is_none():
+    found = texts.statements(r"h \mathrel\sim N^{-b} , \quad u \sim \mathcal N(0, 1) , \quad a = b")
+    assert ["".join(part) for part in found] == [r"h\mathrel\simN^{-b}", "a=b"]
+
+
 def test_a_display_is_cut_into_its_statements():
     first, second = r"a &= b + c \\ & - d , \\[1ex] e &< 0.5 \quad\text{for } x > 0 ,", r"\qquad f(1,2) = 3 ."
     found = texts.statements(r"\begin{aligned}" + first + second + r"\end{aligned}")
@@ -104,6 +118,11 @@ def test_an_order_over_many_numbers_is_read_at_its_ends(tmp_path):
     checks.text("eq-a", {"x": np.linspace(0.5, 2.6, 5), "y": 1.3}, folder=folder)
     with pytest.raises(AssertionError, match="off by"):
         checks.text("eq-a", {"x": np.linspace(0.5, 2.5, 5), "y": 1.3}, folder=folder)
+
+
+def test_words_within_a_formula_are_letters_of_it():
+    assert worth(r"\sqrt{\frac{\text{fan-out}}x}", **{r"\text{fan-out}": 8.0}, x=2.0) == 2.0
+    assert len(texts.statements(r"y = \sqrt{\text{fan-in}} \quad\text{for } x > 0")) == 2
 
 
 def test_a_text_that_says_what_the_code_has_enters_the_ledger(tmp_path, capsys):
@@ -149,6 +168,15 @@ def test_letters_side_by_side_in_an_index_are_two_whether_bound_or_given():
 def test_a_name_must_not_hold_a_formula(tmp_path):
     with pytest.raises(ValueError, match=r"values must name letters, not formulas, got 1 \+ x"):
         checks.text("eq-a", {"y": 1 + x, "1 + x": 1 + x}, folder=page(tmp_path, "y = 1 + x"))
+
+
+def test_slips_without_a_value_warn_nobody(tmp_path, recwarn):
+    checks.text("eq-a", {"y": np.log(7.5), "x": 1.5}, folder=page(tmp_path, r"y = \ln(9 - x)"))
+    assert not recwarn
+
+
+def test_a_name_may_say_in_its_index_where_it_is_taken(tmp_path):
+    checks.text("eq-a", {r"y_{x=\infty}": 1 + x, "x": x}, folder=page(tmp_path, r"y_{x=\infty} = 1 + x"))
 
 
 def test_what_is_to_vanish_is_compared_with_what_is_given(tmp_path):

@@ -80,7 +80,9 @@ def transposed(a):
 
 
 def raised(base, exponent):
-    """A power; of a square matrix the inverse and whole powers."""
+    """A power; of a square matrix the inverse and whole powers; of a list its entry, since layers count above."""
+    if isinstance(base, list):
+        return base[int(exponent)]
     base, exponent = alike(base, exponent)
     if not is_matrix(base):
         if isinstance(base, (float, np.ndarray)) and np.isrealobj(base) and np.min(base) < 0:

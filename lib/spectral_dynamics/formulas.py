@@ -66,8 +66,9 @@ class Reader:
     ("\\bar W^\\ell", "\\langle v(t)^2\\rangle", "\\frac{\\mathrm da}{\\mathrm dt}", and "h \\to" for what h
     becomes); the longest that fits is taken. Values: numbers, SymPy expressions, matrices (SymPy, or arrays of
     two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
-    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry; so does a name
-    with a letter in it that a sum binds ("\\frac{\\partial f}{\\partial x_j}", under a sum over j). A number beside a
+    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry, and of a list
+    `C^\\ell` too; so does a name with a letter in it that a sum binds ("\\frac{\\partial f}{\\partial x_j}", under a sum
+    over j). A number beside a
     square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)), or a
     function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
     "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
@@ -410,5 +411,5 @@ def _refuse(name: tuple) -> None:
     level = 0
     for before, token in zip(("", *name), name, strict=False):
         level += depth(token)
-        if token == "=" or (level == 0 and token in "+-" and before not in ("_", "^")):
+        if level == 0 and (token == "=" or (token in "+-" and before not in ("_", "^"))):
             raise ValueError(f"values must name letters, not formulas, got {' '.join(name)}")

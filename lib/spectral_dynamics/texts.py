@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-_TOKEN = re.compile(r"\\begin\{\w+\}|\\end\{\w+\}|\\[A-Za-z]+|\\.|\d|\S", re.S)
+_TOKEN = re.compile(r"\\mathrel\\sim|\\begin\{\w+\}|\\end\{\w+\}|\\[A-Za-z]+|\\.|\d|\S", re.S)
 _SILENT = {  # they change how a formula looks, not what it says
     *(r"\,", r"\;", r"\:", r"\!", "\\ ", "~", r"\left", r"\right", r"\limits", r"\mathrel"),
     *(rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")),
@@ -23,7 +23,19 @@ _SAME = {
     **dict.fromkeys((r"\geq",), r"\ge"),
     **{r"\mathsf": r"\mathrm", r"\rm": r"\mathrm", r"\prime": "'", r"\{": "(", r"\}": ")"},
 }
-RELATIONS = {"=", r"\approx", r"\simeq", r"\to", r"\longrightarrow", r"\equiv", "<", ">", r"\le", r"\ge"}
+RELATIONS = {
+    r"\mathrel\sim",
+    "=",
+    r"\approx",
+    r"\simeq",
+    r"\to",
+    r"\longrightarrow",
+    r"\equiv",
+    "<",
+    ">",
+    r"\le",
+    r"\ge",
+}
 _BREAKS = {r"\\", r"\quad", r"\qquad", ",", ";", ".", r"\Longrightarrow", r"\Longleftrightarrow", r"\iff", r"\text"}
 _OPEN, _CLOSE = {"(", "[", "{", r"\langle"}, {")", "]", "}", r"\rangle"}
 
