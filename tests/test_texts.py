@@ -55,6 +55,8 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"\det A", np.linalg.det(A)),
         (r"v^\top A v", (column.T @ A @ column).item()),
         (r"v\cdot v", 10.0),
+        (r"e^{A+1} e^{-A} + A + B", A + B + np.e * np.eye(2)),
+        (r"\operatorname{rank}v v^\top", 1),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
@@ -64,6 +66,17 @@ def test_formulas_are_worth_what_they_say(latex, expected):
 def test_matrices_tables_and_integrals_are_read(latex, expected):
     found = worth(latex, A=A, B=B, v=column, c=[3.0, 4.0], C=B)
     np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-12)
+
+
+def test_a_function_may_stand_before_bars():
+    values = {r"\max_x": np.max, "x": np.array([1.0, -3.0])}
+    assert formulas.Reader(values).value(texts.tokens(r"2\max_x\big|x - 1\big|")) == 8
+
+
+def test_proportional_sides_are_compared_as_ratios(tmp_path, capsys):
+    folder = page(tmp_path, r"y \propto x^{-2}")
+    checks.text("eq-a", {"y": 1 / x**2, "x": x}, folder=folder)
+    assert "not any of 2 slips" in capsys.readouterr().out
 
 
 def test_a_display_is_cut_into_its_statements():

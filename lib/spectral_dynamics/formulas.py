@@ -29,7 +29,7 @@ _FUNCTIONS = {
     **{rf"\{name}": name for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp")},
     **{r"\ln": "log", r"\log": "log", r"\arcsin": "asin", r"\arccos": "acos", r"\arctan": "atan"},
 }
-WHOLE = ("tr", "det")
+WHOLE = ("tr", "det", "rank")
 _NAMED = {"arsinh": "asinh", "artanh": "atanh", "erf": "erf", "Re": "re", "Im": "im", "sign": "sign"}
 _STOP = {
     ")",
@@ -166,6 +166,9 @@ class _Parser:
             elif token in ("(", "[") and (is_table(result) or (is_matrix(result) and self.pair(at))):
                 inner, at = self.bracketed(at)
                 result = entry(result, self.indices(inner))
+            elif token == "|" and callable(result) and not isinstance(result, sympy.Basic):
+                inner, at = self.thing(at)  # as in \max|x|
+                result = result(inner)
             elif token == "!":
                 result, at = sympy.factorial(result), at + 1
             else:
