@@ -59,6 +59,8 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"v^\top A v", (column.T @ A @ column).item()),
         (r"v\cdot v", 10.0),
         (r"v\cdot A v", -0.5),
+        (r"e^{A+1} e^{-A} + A + B", A + B + np.e * np.eye(2)),
+        (r"\operatorname{rank}v v^\top", 1),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
         (r"\sum_{s<2} c_s v", 7 * column),
@@ -92,6 +94,17 @@ def test_sizes_that_scale_alike_are_a_relation_and_a_distribution_is_none():
     assert ["".join(part) for part in found] == [r"h\mathrel\simN^{-b}", "a=b"]
 
 
+def test_a_function_may_stand_before_bars():
+    values = {r"\max_x": np.max, "x": np.array([1.0, -3.0])}
+    assert formulas.Reader(values).value(texts.tokens(r"2\max_x\big|x - 1\big|")) == 8
+
+
+def test_proportional_sides_are_compared_as_ratios(tmp_path, capsys):
+    folder = page(tmp_path, r"y \propto x^{-2}")
+    checks.text("eq-a", {"y": 1 / x**2, "x": x}, folder=folder)
+    assert "not any of 2 slips" in capsys.readouterr().out
+
+
 def test_a_display_is_cut_into_its_statements():
     first, second = r"a &= b + c \\ & - d , \\[1ex] e &< 0.5 \quad\text{for } x > 0 ,", r"\qquad f(1,2) = 3 ."
     found = texts.statements(r"\begin{aligned}" + first + second + r"\end{aligned}")
@@ -102,10 +115,6 @@ def test_words_in_brackets_do_not_cut_a_statement_and_a_bracket_may_begin_a_line
     cases = r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac x2\big]\,, & \text{else.} \end{cases}"
     assert len(texts.statements(cases)) == 1
     assert [worth(cases[4:], x=x, cases=k) for k in (0, 1)] == [x + 1, x / 2]
-
-
-def test_whole_numbers_side_by_side_are_indices():
-    assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
 
 
 def test_a_name_that_holds_a_bound_letter_may_be_a_function_of_it():

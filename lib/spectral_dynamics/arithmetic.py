@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import sympy
-from scipy import special
+from scipy import linalg, special
 
 from .texts import Unreadable
 
@@ -80,10 +80,15 @@ def transposed(a):
 
 
 def raised(base, exponent):
-    """A power; of a square matrix the inverse and whole powers; of a list its entry, since layers count above."""
+    """A power; of a square matrix the inverse and whole powers, of a number a matrix, as in e^{-tS}.
+
+    A list gives its entry, since layers count above.
+    """
     if isinstance(base, list):
         return base[int(exponent)]
     base, exponent = alike(base, exponent)
+    if is_matrix(exponent) and not is_matrix(base):
+        return linalg.expm(exponent * np.log(base))
     if not is_matrix(base):
         if isinstance(base, (float, np.ndarray)) and np.isrealobj(base) and np.min(base) < 0:
             base = base + 0j if np.any(np.asarray(exponent) % 1) else base
@@ -121,7 +126,9 @@ def _whole(value):
 
 
 def applied(name: str, value):
-    """An elementary function, a trace, a determinant."""
+    """An elementary function, a trace, a determinant, a rank."""
+    if name == "rank":
+        return np.linalg.matrix_rank(value)
     if name in ("tr", "det"):
         value = value if is_matrix(value) else sympy.Matrix([[value]])
         known = {"tr": np.trace, "det": np.linalg.det} if isinstance(value, np.ndarray) else {}

@@ -30,7 +30,7 @@ _FUNCTIONS = {
     **{rf"\{name}": name for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp")},
     **{r"\ln": "log", r"\log": "log", r"\arcsin": "asin", r"\arccos": "acos", r"\arctan": "atan"},
 }
-WHOLE = ("tr", "det")
+WHOLE = ("tr", "det", "rank")
 _NAMED = {"arsinh": "asinh", "artanh": "atanh", "erf": "erf", "Re": "re", "Im": "im", "sign": "sign"}
 _STOP = {
     ")",
@@ -66,14 +66,13 @@ class Reader:
     ("\\bar W^\\ell", "\\langle v(t)^2\\rangle", "\\frac{\\mathrm da}{\\mathrm dt}", and "h \\to" for what h
     becomes); the longest that fits is taken. Values: numbers, SymPy expressions, matrices (SymPy, or arrays of
     two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
-    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry, and of a list
-    `C^\\ell` too; so does a name with a letter in it that a sum binds ("\\frac{\\partial f}{\\partial x_j}", under a sum
-    over j). A number beside a
-    square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)), or a
-    function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
-    "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
-    tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
-    0; without it a column of them all.
+    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry, and of a
+    list `C^\\ell` too; so does a name with a letter in it that a sum binds ("\\frac{\\partial f}{\\partial x_j}",
+    under a sum over j). A number beside a square matrix is that multiple of the identity. A sum is given its
+    range: "\\sum_s": ("s", range(4)), or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}"
+    and "\\sum_{s\\le t}" know theirs. "\\int": a function (integrand, low, high); scipy's quad otherwise.
+    "\\langle": a function that averages. A tuple (plus, minus) for a letter with a double sign: its value for
+    each. "cases": which of several cases, from 0; without it a column of them all.
     """
 
     def __init__(self, values: dict, sign: int = 1):
@@ -190,6 +189,9 @@ class _Parser:
             elif token in ("(", "[") and (is_table(result) or (is_matrix(result) and self.pair(at))):
                 inner, at = self.bracketed(at)
                 result = entry(result, self.indices(inner))
+            elif token == "|" and callable(result) and not isinstance(result, sympy.Basic):
+                inner, at = self.thing(at)  # as in \max|x|
+                result = result(inner)
             elif token == "!":
                 result, at = sympy.factorial(result), at + 1
             else:

@@ -23,19 +23,8 @@ _SAME = {
     **dict.fromkeys((r"\geq",), r"\ge"),
     **{r"\mathsf": r"\mathrm", r"\rm": r"\mathrm", r"\prime": "'", r"\{": "(", r"\}": ")"},
 }
-RELATIONS = {
-    r"\mathrel\sim",
-    "=",
-    r"\approx",
-    r"\simeq",
-    r"\to",
-    r"\longrightarrow",
-    r"\equiv",
-    "<",
-    ">",
-    r"\le",
-    r"\ge",
-}
+RELATIONS = {"=", r"\approx", r"\simeq", r"\to", r"\longrightarrow", r"\equiv", "<", ">", r"\le", r"\ge"}
+RELATIONS |= {r"\mathrel\sim", r"\propto"}  # read as =, of ratios
 _BREAKS = {r"\\", r"\quad", r"\qquad", ",", ";", ".", r"\Longrightarrow", r"\Longleftrightarrow", r"\iff", r"\text"}
 _OPEN, _CLOSE = {"(", "[", "{", r"\langle"}, {")", "]", "}", r"\rangle"}
 
