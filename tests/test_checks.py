@@ -125,6 +125,8 @@ def test_the_texts_of_an_equation_are_one_row_with_all_statements_and_the_neares
     told = "2.0e-04 | 1.0e-03 | 5/N, statement 1, 2, 3, 4 of 4 | any of 7 slips | 4.0"
     assert table[2] == f"| {{eq}}`eq-a` | the displayed formula, parsed | {told} |"
     assert len(table) == 4 and "symbolic" in table[3]
+    exact = checks.Check("eq-a", "text", 0.0, 1e-9, "rounding, statement 1 of 1", "any of 2 slips", 0.31)
+    assert checks.full_table({"bulk": [exact]}).endswith("| any of 2 slips | 3e+08 |")
     assert (
         checks.summary_table(lines, {"bulk": ["eq-a"]}).splitlines()[-1]
         == "| {doc}`bulk` | 1 | 1 | 0 | 0 | 0 | 0 | 1 |"

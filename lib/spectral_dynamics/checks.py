@@ -304,7 +304,8 @@ def full_table(ledgers: dict[str, list[Check]]) -> str:
     rows = [["equation", "kind", "error", "tolerance", "why this tolerance", "excludes", "off by"]]
     for line in (line for lines in ledgers.values() for line in _folded(lines)):
         why = line.because.replace("|", "\\|") or "exact"
-        off = f"{line.distance / line.tolerance:.1f}" if line.rival and line.tolerance else ""
+        off = line.distance / line.tolerance if line.rival and line.tolerance else ""
+        off = (f"{off:.1f}" if off < 1e4 else f"{off:.0e}") if off else ""
         told = [_brief(line.error), _brief(line.tolerance), why, line.rival, off]
         rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], *told])
     return _table(rows)
