@@ -37,10 +37,10 @@ COUNT = {  # width ratio: {D: networks}
     4.0: {32: 160, 64: 80, 112: 24},
     8.0: {24: 160, 48: 60, 72: 20},
     16.0: {20: 160, 36: 60, 52: 20},
-    32.0: {14: 120, 28: 20},
+    32.0: {14: 120, 28: 80},
     64.0: {12: 40, 20: 18},
 }
-BETWEEN = {24.0: {16: 120, 32: 20}, 48.0: {12: 100, 24: 20}}  # NTK alone, about the crossing
+BETWEEN = {24.0: {16: 120, 32: 80}, 48.0: {12: 100, 24: 60}}  # NTK alone, about the crossing
 
 
 def problem(parametrization: str, fresh: bool, width_ratio: float) -> problems.DeepLinear:
