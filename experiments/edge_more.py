@@ -1,6 +1,6 @@
 """At the edge of stability, two more questions to networks: three layers at fixed steps, and momentum.
 
-Run from the repository's root, a quarter of an hour on one core:
+Run from the repository's root, some six minutes on one core:
 
     python experiments/edge_more.py [workers]
 

@@ -1,6 +1,6 @@
 """Deep linear networks of eleven widths, muP and NTK, on a training set and with fresh batches: outliers and losses.
 
-Run from the repository's root, half an hour on one core:
+Run from the repository's root, a quarter of an hour on one core:
 
     python experiments/width_curves.py [workers]
 
