@@ -203,14 +203,20 @@ def test_no_formula_is_cut_off_on_a_phone(phone):
     assert width <= PHONE["width"], f"with all opened the page is {width} px wide"
 
 
-# Thousands of boxes, and always the same kind of thing: a letter stands for each formula, in code one token of a
-# colour for all of its colour, and of a table the first rows. Nothing fades in while it is looked at.
+# Thousands of boxes, and always the same kind of thing: a word stands for each formula (axe passes over a letter),
+# in a box of its own for the first in such a place, in code one token of a colour for all of its colour, and of a
+# table the first rows. Nothing fades in while it is looked at.
 SAMPLE = """() => {
-    document.querySelectorAll('mjx-container').forEach(e => e.replaceWith('x'));
+    document.querySelectorAll('mjx-container').forEach(e => e.replaceWith('formula'));
     const seen = new Set();
     document.querySelectorAll('pre span').forEach(e => {
         if (e.children.length) return;
         if (seen.has(e.className)) e.replaceWith(e.textContent); else seen.add(e.className);
+    });
+    document.querySelectorAll('span.math').forEach(e => {
+        const around = [e.parentElement, e.closest('.admonition, figure, table')];
+        const place = around.map(e => e && `${e.localName} ${e.className}`).join();
+        if (seen.has(place)) e.replaceWith(e.textContent); else seen.add(place);
     });
     document.querySelectorAll('tr:nth-child(n + 20)').forEach(e => e.remove());
     document.body.normalize();
