@@ -13,6 +13,7 @@ NAMES = (
     "deep_linear",
     "digits",
     "edge",
+    "edge_more",
     "escape",
     "few_digits",
     "many_outputs",
@@ -23,6 +24,7 @@ NAMES = (
     "transformer",
     "wide",
     "wide_theory",
+    "width_curves",
     "widths",
 )
 

@@ -11,6 +11,7 @@ The settings were chosen from the theory, before these networks were trained: fr
 away, such that the escape falls between steps 3 and 30 and the spike grows by 5 % of the threshold or more per step
 there, or such that the theory sees no escape although the loss falls to a tenth. Three of them were tried before at
 sizes 200 to 800, to see whether the time of escape can be measured at all. None was dropped or altered afterwards.
+The two with fresh batches were added last, chosen in the same way.
 
 Arrays. Per setting: `names`, `parameters` (JSON, for problems.DeepLinear), `horizon` (steps trained), `layers`
 (settings, 2), the layers watched, -1 for none. Per row: `setting`, `size` (the dimension D), `networks` (how many),
@@ -31,6 +32,7 @@ from scipy.sparse.linalg import svds
 from spectral_dynamics import networks, problems, sweeps
 
 BASE = {"depth": 2, "data_ratio": 2.0, "output_scale": 2.0, "learning_rate": 0.05, "weight_std": 0.5}
+FRESH = {"data_ratio": None, "batch_ratio": 0.5}
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ SETTINGS = {
     "reference": Setting({"depth": 3, "output_scale": 3.0}, 80, (1,), 0.25),
     "reference, first layer": Setting(
         {"width_ratio": 2.0, "output_scale": 3.0, "parametrization": "ntk"}, 40, (0,), 0.25
+    ),
+    "fresh batches": Setting(FRESH, 20, seeds=2),
+    "fresh batches, wide, NTK": Setting(
+        FRESH | {"width_ratio": 2.0, "output_scale": 3.0, "parametrization": "ntk"}, 20
     ),
 }
 ALIGNED, ALIGNED_STEP = "reference", 60
