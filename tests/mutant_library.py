@@ -1,0 +1,178 @@
+"""Changes of the library against its unit tests: those that run the changed line, quickest first, to the first red.
+
+A process that has numpy, SciPy, SymPy and pytest loaded is forked for each change, and loads the changed module.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.util
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import mutant_coverage
+
+ROOT, LIBRARY = mutant_coverage.ROOT, mutant_coverage.LIBRARY
+FIRST, MOST = 25, 10.0  # tests of the first round; seconds that all of them take unchanged
+WARM = (
+    "hypothesis",
+    "joblib",
+    "matplotlib.pyplot",
+    "numpy",
+    "pytest",
+    "scipy.integrate",
+    "scipy.linalg",
+    "scipy.optimize",
+)
+WARM += ("scipy.sparse.linalg", "scipy.stats", "sklearn.datasets", "sympy", "xarray")
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+    """Finds one module of the library, with another source."""
+
+    def __init__(self, path: Path, source: str):
+        parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
+        self.name, self.path, self.source = ".".join(parts), str(path), source
+
+    def find_spec(self, fullname, path, target=None):
+        return importlib.util.spec_from_loader(fullname, self, origin=self.path) if fullname == self.name else None
+
+    def get_filename(self, fullname):
+        return self.path
+
+    def get_data(self, path):
+        return self.source.encode()
+
+    def path_stats(self, path):
+        raise OSError("never from a cache")
+
+
+class Chosen:
+    """A plugin for pytest: of what was collected the chosen tests, in this order, and which one was red first."""
+
+    def __init__(self, tests: list[str]):
+        self.rank, self.red = {test: k for k, test in enumerate(tests)}, ""
+
+    def pytest_collection_modifyitems(self, items):
+        items[:] = sorted((i for i in items if i.nodeid in self.rank), key=lambda item: self.rank[item.nodeid])
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and not self.red:
+            self.red = report.nodeid
+
+    def pytest_collectreport(self, report):
+        if report.failed and not self.red:
+            self.red = report.nodeid
+
+
+def tests_of(path: str, change, covering: dict) -> list[str]:
+    """Tests that run the line (for what stands outside functions: the file), MOST seconds of them.
+
+    The quickest first, but no second variant of a test before the first one of every other.
+    """
+    lines = covering["lines"].get(path, {})
+    source = (ROOT / path).read_text(encoding="utf-8")
+    found = lines.get(str(change.line)) or lines.get(str(_first_line(source, change.line)))
+    found = found or {test for tests in lines.values() for test in tests}
+    seconds, taken, total, variants = covering["seconds"], [], 0.0, Counter()
+    ranked = []
+    for test in sorted(found, key=lambda one: (seconds[one], one)):
+        function = test.partition("[")[0]
+        ranked.append((variants[function], test))
+        variants[function] += 1
+    for _, test in sorted(ranked, key=lambda one: one[0]):
+        total += seconds[test]
+        if taken and total > MOST:
+            break
+        taken.append(test)
+    return taken
+
+
+def _first_line(source: str, line: int) -> int:
+    """Coverage counts a statement of several lines at its first."""
+    import ast
+
+    around = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.stmt) and n.lineno <= line <= n.end_lineno]
+    return max(node.lineno for node in around) if around else line
+
+
+def in_a_fork(work, seconds: float, quiet: bool = True) -> dict | None:
+    """What `work(tell)` told last from a process of its own; None when it has used its seconds of the processor."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        os.setsid()
+        with os.fdopen(write, "w") as pipe, open(os.devnull, "w") as nowhere:
+            if quiet:
+                os.dup2(nowhere.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
+            used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+            limit = int(used + seconds) + 1
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+            try:
+                pipe.write(json.dumps(work()))
+            except BaseException as error:
+                pipe.write(json.dumps({"verdict": "failed", "seen": repr(error)}))
+            finally:
+                pipe.flush()
+                os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(told) if told else None
+
+
+def in_a_process(script: str) -> None:
+    """Python code, in a process that has loaded nothing yet."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, check=True)
+
+
+def warm_up() -> None:
+    for name in WARM:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    sys.path.insert(0, str(ROOT / "tests"))
+
+
+def first_red(path: str, change, tests: list[str]) -> dict:
+    """Runs in a process of its own: {"verdict", "seen"}."""
+    import hypothesis
+    import pytest
+
+    source = (ROOT / path).read_text(encoding="utf-8")
+    sys.meta_path.insert(0, Changed(ROOT / path, change.apply(source)))
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("mutants", database=None, derandomize=True, phases=phases)
+    hypothesis.settings.load_profile("mutants")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer to load than most tests to run
+    os.chdir(ROOT)
+    for some in (tests[:FIRST], tests[FIRST:]):
+        files = sorted({test.partition("::")[0] for test in some})
+        chosen = Chosen(some)
+        with contextlib.redirect_stdout(io.StringIO()):
+            if some:
+                pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *files], plugins=[chosen])
+        if chosen.red:
+            return {"verdict": "unit test", "seen": chosen.red}
+    return {"verdict": "survived", "seen": ""}
+
+
+def judge(path: str, change, covering: dict, tests: list[str] | None = None) -> dict:
+    """The verdict on one change of a file of the library, by all tests that run it or by those given."""
+    tests = tests or tests_of(path, change, covering)
+    start = time.perf_counter()
+    expected = sum(covering["seconds"][test] for test in tests)
+    told = in_a_fork(lambda: first_red(path, change, tests), 20 + 3 * expected)
+    if told and told["verdict"] == "failed":
+        raise RuntimeError(f"the tests of {path} did not run: {told['seen']}")
+    told = told or {"verdict": "no end", "seen": tests[0] if tests else ""}
+    return {**told, "tests": len(tests), "seconds": round(time.perf_counter() - start, 1)}
