@@ -53,7 +53,10 @@ ALLOWED = {
     "sweeps": COMMON | {"entries", "extrapolation"},
     "symbols": COMMON,
     "plots": set(),
-    "checks": set(),
+    "texts": set(),
+    "arithmetic": {"texts"},
+    "formulas": {"texts", "arithmetic"},
+    "checks": {"texts", "arithmetic", "formulas"},
     "__init__": {"dynamics", "networks", "problems", "spectra"},
 }
 
@@ -99,7 +102,7 @@ def test_only_the_rooms_for_chapters_need_sympy(path):
     named = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     named += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     needed = {name.split(".")[0] for name in named}
-    assert "sympy" not in needed or room(path) in {"symbols", "checks"}
+    assert "sympy" not in needed or room(path) in {"symbols", "checks", "formulas", "arithmetic"}
 
 
 def test_spectra_take_from_level_one_the_order_parameters_alone():

@@ -4,14 +4,17 @@ A chapter calls `check` under an equation; the line it prints is stored with the
 stored lines back, `numbered_equations` the labels, and a test fails when an equation has no check.
 """
 
+import itertools
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import sympy
+
+from . import arithmetic, formulas, texts
 
 KINDS = {
     "symbolic": "symbolic identity",
@@ -19,6 +22,7 @@ KINDS = {
     "limit": "limit",
     "numerical": "independent numerical evaluation",
     "simulation": "simulation",
+    "text": "the displayed formula, parsed",
 }
 
 _LINE = re.compile(
@@ -26,6 +30,7 @@ _LINE = re.compile(
     r"(?: \| not (?P<rival>.+): (?P<distance>\S+))?$",
     re.M,
 )
+_UNREAD = re.compile(r"^– (?P<label>\S+) \| not read: (?P<which>.+) of (?P<total>\d+) \| (?P<because>.*)$", re.M)
 _DOLLAR_LABEL = re.compile(r"^\$\$\s*\((?P<label>[\w-]+)\)\s*$", re.M)
 _DIRECTIVE_LABEL = re.compile(r"```\{math\}[^`]*?:label:\s*(?P<label>[\w-]+)", re.S)
 
@@ -76,6 +81,104 @@ def check(
         raise AssertionError(f"{label}: {KINDS[kind]} fails, error {size:.3g} exceeds tolerance {tolerance:.3g}")
     name, distance = _excluded(label, tolerance, rival)
     _show(str(Check(label, kind, size, float(tolerance), because, name, distance)))
+
+
+def text(
+    label: str,
+    values: dict,
+    tolerance: float = 1e-9,
+    because: str = "rounding",
+    only: tuple[int, ...] | None = None,
+    folder: Path = Path(),
+) -> None:
+    """Assert that the displayed LaTeX of equation `label` says what the code has, and that a slip in it would show.
+
+    The display is read from the notebook in `folder` (the current one) that holds it and cut into its statements,
+    numbered from 1; `only` picks some of them. `values` gives every letter its meaning (`formulas.Reader`):
+    numbers, matrices, functions, or SymPy expressions, whose letters are replaced by numbers in the comparison.
+    Both sides of a relation must agree within `tolerance`, relative to the larger if that is above 1; an order
+    (<) is read at its edge, where both are equal. What stands without relation, or is to vanish, is compared with
+    `values["="]` if that is given. Then every sign is changed into the other, and every digit into the next, one
+    at a time: each time the sides must differ by more than two tolerances, or have no value.
+    Where no notebook is at hand (a cell run elsewhere) it says so and compares nothing.
+    Raises AssertionError when text and code differ or a slip would pass, formulas.Unreadable (a ValueError), which
+    names what has no meaning, and ValueError on misuse.
+    """
+    if not (0 < tolerance < 1):
+        raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
+    stated = _stated(label, only, folder)
+    if stated is None:
+        return
+    chosen = range(1, len(stated) + 1) if only is None else only
+    errors, seen = zip(*(_read(label, stated[k - 1], values, tolerance) for k in chosen), strict=True)
+    slips = list(itertools.chain(*seen))
+    named = {"rival": f"any of {len(slips)} slips", "distance": min(slips)} if slips else {}
+    which = ", ".join(map(str, chosen))
+    _show(
+        str(Check(label, "text", max(errors), tolerance, f"{because}, statement {which} of {len(stated)}", **named))
+    )
+
+
+def unread(label: str, because: str, only: tuple[int, ...] | None = None, folder: Path = Path()) -> None:
+    """Print that the display of `label`, or `only` some of its statements, is not parsed, and why; the ledger counts.
+
+    Raises ValueError without a reason, and for statements that the display has not.
+    """
+    if not because.strip():
+        raise ValueError("because must say why, got nothing")
+    stated = _stated(label, only, folder)
+    if stated is not None:
+        which = "all" if only is None else ", ".join(map(str, only))
+        _show(f"– {label} | not read: {which} of {len(stated)} | {because}")
+
+
+def _stated(label: str, only, folder: Path) -> list[list[str]] | None:
+    """The statements of a display; None, said, where no notebook is at hand."""
+    latex = texts.display(label, folder)
+    if latex is None:
+        print(f"{label}: its text is not at hand here, nothing is compared")
+        return None
+    stated = texts.statements(latex)
+    if only is not None and (not only or not set(only) <= set(range(1, len(stated) + 1))):
+        raise ValueError(f"only must name statements from 1 to {len(stated)}, got {only}")
+    return stated
+
+
+def _read(label: str, stated: list[str], values: dict, tolerance: float) -> tuple[float, list[float]]:
+    """How far the sides of a statement are apart, and how far they are after each slip that leaves them a value."""
+    shown = " ".join(stated)
+    try:
+        apart = _apart(stated, values)
+    except formulas.Unreadable as error:
+        raise formulas.Unreadable(f"{label}: {error}, in {shown}") from None
+    if not apart <= tolerance:
+        raise AssertionError(f"{label}: the text is off by {apart:.3g}: {shown}")
+    seen = []
+    for name, changed in texts.slips(stated, formulas.Reader(values).opaque):
+        try:
+            distance = _apart(changed, values)
+        except Exception:  # what has no value is seen at once
+            continue
+        if distance <= 2 * tolerance:
+            raise AssertionError(f"{label}: with these values {name} could be wrong: {shown}")
+        seen += [distance] if np.isfinite(distance) else []
+    return apart, seen
+
+
+def _apart(stated: list[str], values: dict) -> float:
+    """The largest distance of sides that are to be equal, for both signs of a double one."""
+    parts, relations = texts.sides(stated)
+    found = []
+    for sign in (1, -1) if {r"\pm", r"\mp"} & set(stated) else (1,):
+        reader = formulas.Reader(values, sign)
+        before = [[*part, arrow] for part, arrow in zip(parts, [*relations, ""], strict=True)]
+        worth = [reader.value(b if reader.has(b) else part) for part, b in zip(parts, before, strict=True)]
+        if "=" in reader.special and parts[1:] in ([], [["0"]]):
+            worth = [worth[0], reader.special["="]]
+        if len(worth) == 1:
+            raise formulas.Unreadable('a statement without relation: values must say by "=" what it is worth')
+        found += [arithmetic.distance(a, b) for a, b in itertools.pairwise(worth)]
+    return float(np.max(found))
 
 
 def _excluded(label: str, tolerance: float, rival) -> tuple[str, float]:
@@ -131,9 +234,6 @@ def numbered_equations(notebook: Path) -> list[str]:
 
 def ledger(notebook: Path) -> list[Check]:
     """The checks whose lines are stored in a notebook's outputs, in order of execution."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    text = "".join("".join(output.get("text", [])) for output in outputs if output["output_type"] == "stream")
     return [
         Check(
             m["label"],
@@ -144,8 +244,43 @@ def ledger(notebook: Path) -> list[Check]:
             m["rival"] or "",
             float(m["distance"] or 0),
         )
-        for m in _LINE.finditer(text)
+        for m in _LINE.finditer(_printed(notebook))
     ]
+
+
+@dataclass
+class Reading:
+    """Of one equation's display: how many `statements` it has, those `read`, and why each of the others is `left`."""
+
+    statements: int = 1
+    read: set[int] = field(default_factory=set)
+    left: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every statement is read, or left for a reason."""
+        return self.read | set(self.left) == set(range(1, self.statements + 1))
+
+
+def readings(notebook: Path) -> dict[str, Reading]:
+    """What `text` and `unread` have printed in a notebook, for each equation."""
+    found: dict[str, Reading] = {}
+    for line in (check for check in ledger(notebook) if check.kind == "text"):
+        which, total = re.search(r"statement ([\d, ]+) of (\d+)$", line.because).groups()
+        one = found.setdefault(line.label, Reading())
+        one.statements, one.read = int(total), one.read | set(map(int, which.split(",")))
+    for m in _UNREAD.finditer(_printed(notebook)):
+        one, total = found.setdefault(m["label"], Reading()), int(m["total"])
+        one.statements = total
+        which = range(1, total + 1) if m["which"] == "all" else map(int, m["which"].split(","))
+        one.left |= dict.fromkeys(which, m["because"])
+    return found
+
+
+def _printed(notebook: Path) -> str:
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "".join("".join(output.get("text", [])) for output in outputs if output["output_type"] == "stream")
 
 
 def summary_table(ledgers: dict[str, list[Check]], equations: dict[str, list[str]]) -> str:
