@@ -9,7 +9,6 @@ normal time.
 import contextlib
 import json
 import os
-import re
 import resource
 import select
 import sys
@@ -17,6 +16,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import mutant_coverage
 import mutant_sites
@@ -47,9 +47,9 @@ def changes(path: Path) -> list[tuple[int, mutant_sites.Change]]:
 
 def displays(path: Path) -> dict[str, str]:
     """{label: LaTeX} of the numbered equations of a chapter."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return {label: latex for latex, label in re.findall(r"^\$\$(.*?)^?\$\$ *\(([\w-]+)\)\s*$", text, re.S | re.M)}
+    from spectral_dynamics import checks, texts
+
+    return {label: texts.display(label, path.parent) for label in checks.numbered_equations(path)}
 
 
 def rewrite(path: Path, before: str, after: str, folder: Path) -> None:
@@ -69,7 +69,11 @@ class Chapter:
         os.environ["MPLBACKEND"] = "agg"
         import matplotlib.pyplot as plt
         from IPython.core.interactiveshell import InteractiveShell
+        from spectral_dynamics import checks
         from traitlets.config import Config
+
+        quick = {"simplify": quick_to_refuse(checks.sympy.simplify)}
+        checks.sympy = SimpleNamespace(**{**vars(checks.sympy), **quick})
 
         warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
         silent = Config({"HistoryManager": {"enabled": False}})
@@ -112,12 +116,14 @@ def same(text: str, other: str) -> bool:
     return plain(text) == plain(other)
 
 
-def never_zero(simplify):
+def quick_to_refuse(simplify):
     """`simplify` that gives up on what is not zero at a point, which takes SymPy long to find out."""
     import sympy
 
     def quick(expression):
         letters = sorted(expression.free_symbols, key=str)
+        if any(letter.is_integer or letter.is_positive is False for letter in letters):
+            return simplify(expression)
         point = {letter: sympy.Rational(37 + 11 * k, 29 + 7 * k) for k, letter in enumerate(letters)}
         try:
             value = complex(expression.subs(point, simultaneous=True).evalf(30))
@@ -130,12 +136,9 @@ def never_zero(simplify):
 
 def follow(chapter: Chapter, number: int, source: str, last: int | None, normal: dict) -> dict:
     """Runs the changed cell and what comes after it. `normal`: for each cell the text and the seconds."""
-    from spectral_dynamics import checks
-
     limit = MORE + TIMES * sum(normal[str(k)][1] for k in range(number, len(chapter.cells) + 1))
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + limit) + 1, int(used + limit) + 3))
-    checks.sympy.simplify = never_zero(checks.sympy.simplify)
     differs = None
     for k in range(number, (last or len(chapter.cells)) + 1):
         text, failed = chapter.run(source if k == number else chapter.source(k))

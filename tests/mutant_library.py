@@ -10,16 +10,19 @@ import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import mutant_coverage
 
 ROOT, LIBRARY = mutant_coverage.ROOT, mutant_coverage.LIBRARY
-FIRST, MOST = 25, 10.0  # tests of the first round; seconds that all of them take unchanged
+FIRST, MOST = 15, 6.0  # tests of the first round; seconds that all of them take unchanged
+ALONE = 12.0  # seconds after which one test has no end
 WARM = (
     "hypothesis",
     "joblib",
@@ -56,8 +59,16 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 class Chosen:
     """A plugin for pytest: of what was collected the chosen tests, in this order, and which one was red first."""
 
-    def __init__(self, tests: list[str]):
-        self.rank, self.red = {test: k for k, test in enumerate(tests)}, ""
+    def __init__(self):
+        self.rank, self.red, self.now, self.since = {}, "", "", 0.0
+
+    def pytest_runtest_logstart(self, nodeid):
+        self.now, self.since = nodeid, time.process_time()
+
+    def verdict(self) -> dict:
+        """Where time ran out: one test has no end, or all were green so far."""
+        stuck = time.process_time() - self.since > ALONE
+        return {"verdict": "no end", "seen": self.now} if stuck else {"verdict": "survived", "seen": ""}
 
     def pytest_collection_modifyitems(self, items):
         items[:] = sorted((i for i in items if i.nodeid in self.rank), key=lambda item: self.rank[item.nodeid])
@@ -102,20 +113,18 @@ def _first_line(source: str, line: int) -> int:
     return max(node.lineno for node in around) if around else line
 
 
-def in_a_fork(work, seconds: float, quiet: bool = True) -> dict | None:
-    """What `work(tell)` told last from a process of its own; None when it has used its seconds of the processor."""
+def in_a_fork(work, seconds: float, spent) -> dict | None:
+    """What `work()` tells from a process of its own, or `spent()` once its seconds are used; None if killed."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
         os.setsid()
         with os.fdopen(write, "w") as pipe, open(os.devnull, "w") as nowhere:
-            if quiet:
-                os.dup2(nowhere.fileno(), 1)
-                os.dup2(nowhere.fileno(), 2)
-            used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-            limit = int(used + seconds) + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            signal.signal(signal.SIGXCPU, partial(_end, pipe, spent))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 10))
             try:
                 pipe.write(json.dumps(work()))
             except BaseException as error:
@@ -128,6 +137,12 @@ def in_a_fork(work, seconds: float, quiet: bool = True) -> dict | None:
         told = pipe.read()
     os.waitpid(child, 0)
     return json.loads(told) if told else None
+
+
+def _end(pipe, spent, *_) -> None:
+    pipe.write(json.dumps(spent()))
+    pipe.flush()
+    os._exit(0)
 
 
 def in_a_process(script: str) -> None:
@@ -143,7 +158,7 @@ def warm_up() -> None:
     sys.path.insert(0, str(ROOT / "tests"))
 
 
-def first_red(path: str, change, tests: list[str]) -> dict:
+def first_red(path: str, change, tests: list[str], chosen: Chosen) -> dict:
     """Runs in a process of its own: {"verdict", "seen"}."""
     import hypothesis
     import pytest
@@ -157,7 +172,7 @@ def first_red(path: str, change, tests: list[str]) -> dict:
     os.chdir(ROOT)
     for some in (tests[:FIRST], tests[FIRST:]):
         files = sorted({test.partition("::")[0] for test in some})
-        chosen = Chosen(some)
+        chosen.rank = {test: k for k, test in enumerate(some)}
         with contextlib.redirect_stdout(io.StringIO()):
             if some:
                 pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *files], plugins=[chosen])
@@ -171,7 +186,8 @@ def judge(path: str, change, covering: dict, tests: list[str] | None = None) -> 
     tests = tests or tests_of(path, change, covering)
     start = time.perf_counter()
     expected = sum(covering["seconds"][test] for test in tests)
-    told = in_a_fork(lambda: first_red(path, change, tests), 20 + 3 * expected)
+    chosen = Chosen()
+    told = in_a_fork(lambda: first_red(path, change, tests, chosen), 10 + 1.5 * expected, chosen.verdict)
     if told and told["verdict"] == "failed":
         raise RuntimeError(f"the tests of {path} did not run: {told['seen']}")
     told = told or {"verdict": "no end", "seen": tests[0] if tests else ""}
