@@ -21,8 +21,8 @@ from pathlib import Path
 import mutant_coverage
 
 ROOT, LIBRARY = mutant_coverage.ROOT, mutant_coverage.LIBRARY
-FIRST, MOST = 15, 6.0  # tests of the first round; seconds that all of them take unchanged
-ALONE = 12.0  # seconds after which one test has no end
+FIRST = 15  # tests of the first round
+SUSPECT, ALONE = 5.0, 50.0  # seconds after which a test may have no end, and seconds more until it has none
 WARM = (
     "hypothesis",
     "joblib",
@@ -67,7 +67,7 @@ class Chosen:
 
     def verdict(self) -> dict:
         """Where time ran out: one test has no end, or all were green so far."""
-        stuck = time.process_time() - self.since > ALONE
+        stuck = time.process_time() - self.since > SUSPECT
         return {"verdict": "no end", "seen": self.now} if stuck else {"verdict": "survived", "seen": ""}
 
     def pytest_collection_modifyitems(self, items):
@@ -82,8 +82,8 @@ class Chosen:
             self.red = report.nodeid
 
 
-def tests_of(path: str, change, covering: dict) -> list[str]:
-    """Tests that run the line (for what stands outside functions: the file), MOST seconds of them.
+def tests_of(path: str, change, covering: dict, most: float) -> list[str]:
+    """Tests that run the line (for what stands outside functions: the file), `most` seconds of them.
 
     The quickest first, but no second variant of a test before the first one of every other.
     """
@@ -99,7 +99,7 @@ def tests_of(path: str, change, covering: dict) -> list[str]:
         variants[function] += 1
     for _, test in sorted(ranked, key=lambda one: one[0]):
         total += seconds[test]
-        if taken and total > MOST:
+        if taken and total > most:
             break
         taken.append(test)
     return taken
@@ -124,7 +124,7 @@ def in_a_fork(work, seconds: float, spent) -> dict | None:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
             signal.signal(signal.SIGXCPU, partial(_end, pipe, spent))
-            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 10))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds + 2 * ALONE)))
             try:
                 pipe.write(json.dumps(work()))
             except BaseException as error:
@@ -140,6 +140,11 @@ def in_a_fork(work, seconds: float, spent) -> dict | None:
 
 
 def _end(pipe, spent, *_) -> None:
+    """Time is up; a single test that seems to have no end gets ALONE seconds more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if spent()["verdict"] == "no end" and soft + ALONE < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (int(soft + ALONE), hard))
+        return
     pipe.write(json.dumps(spent()))
     pipe.flush()
     os._exit(0)
@@ -164,6 +169,8 @@ def first_red(path: str, change, tests: list[str], chosen: Chosen) -> dict:
     import pytest
 
     source = (ROOT / path).read_text(encoding="utf-8")
+    for name in [name for name in sys.modules if name.startswith("spectral_")]:
+        del sys.modules[name]
     sys.meta_path.insert(0, Changed(ROOT / path, change.apply(source)))
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True, phases=phases)
@@ -181,9 +188,9 @@ def first_red(path: str, change, tests: list[str], chosen: Chosen) -> dict:
     return {"verdict": "survived", "seen": ""}
 
 
-def judge(path: str, change, covering: dict, tests: list[str] | None = None) -> dict:
+def judge(path: str, change, covering: dict, most: float, tests: list[str] | None = None) -> dict:
     """The verdict on one change of a file of the library, by all tests that run it or by those given."""
-    tests = tests or tests_of(path, change, covering)
+    tests = tests or tests_of(path, change, covering, most)
     start = time.perf_counter()
     expected = sum(covering["seconds"][test] for test in tests)
     chosen = Chosen()

@@ -31,7 +31,7 @@ NAMES = {
     for name, other in (pair, pair[::-1])
 }
 CHOICES = re.compile(
-    r"strict|tol|accuracy|seed|rng|figsize|otypes|dtype|axis|label|kind|record|sites|replicas|progress|bar"
+    r"strict|at_least|above|tol|accuracy|seed|rng|figsize|otypes|dtype|axis|label|kind|record|sites|replicas|progress|bar"
 )
 NO_RESULT = re.compile(r"rival|room|why|tol")  # a wrong answer already, or how far a check may be off
 GUARDS = re.compile(r"checks\.|print\(|plt\.|plots\.|display\(|_guard\(")

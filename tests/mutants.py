@@ -34,6 +34,8 @@ import yaml
 
 ROOT = mutant_coverage.ROOT
 sys.path.insert(0, str(ROOT / "tools"))
+import environment  # noqa: E402
+
 import chapters  # noqa: E402
 
 STORE, JUDGED = ROOT / "tests" / "mutants.json", ROOT / "tests" / "mutants.toml"
@@ -60,6 +62,10 @@ class Mutant:
     @property
     def place(self) -> tuple:
         return self.where, self.cell, self.change.line
+
+    def changed(self, folder: Path) -> tuple:
+        """Which cell to run in what form, in which folder, how far; None: where the chapters are, to the end."""
+        return self.cell, self.change.apply(self.source), None, None
 
     def told(self) -> dict:
         name = {"cell": self.cell} if self.cell else {}
@@ -117,6 +123,10 @@ class Store:
         """Not yet run, or survived and judged no equivalent; what is no longer drawn is forgotten."""
         keys, equal = {one.key for one in mutants}, judged()
         self.results[kind] = {key: one for key, one in self.results[kind].items() if key in keys}
+        for one in mutants:
+            told = one.told()
+            if equal.get(mutant_page.identity(told), {}).get("verdict") == "equivalent":
+                self.results[kind][one.key] = {**told, "verdict": "survived", "seen": ""}
         done = {
             key
             for key, one in self.results[kind].items()
@@ -157,25 +167,14 @@ def covering() -> dict:
     return json.loads(COVERING.read_text(encoding="utf-8"))
 
 
-def run_library(store: Store, names: list[str]) -> None:
-    pending = [one for one in store.pending("library", of_library()) if not names or one.where in names]
+def run_library(store: Store, chosen: argparse.Namespace) -> None:
+    pending = [one for one in store.pending("library", of_library()) if not chosen.where or one.where in chosen.where]
     if pending:
         known = covering()
         mutant_library.warm_up()
         for one in pending:
             path = f"lib/spectral_dynamics/{one.where}"
-            store.tell("library", one, mutant_library.judge(path, one.change, known))
-
-
-def run_chapters(store: Store, names: list[str]) -> None:
-    pending = [one for one in store.pending("chapters", of_chapters()) if not names or one.where in names]
-    if pending:
-        mutant_chapters.warm_up()
-    for name in dict.fromkeys(one.where for one in pending):
-        mine = [one for one in pending if one.where == name]
-        changed = [(one.cell, one.change.apply(one.source), None, None) for one in mine]
-        for k, result in mutant_chapters.results(name, changed):
-            store.tell("chapters", mine[k], result)
+            store.tell("library", one, mutant_library.judge(path, one.change, known, chosen.seconds))
 
 
 @dataclass(frozen=True)
@@ -198,6 +197,12 @@ class Flip:
     def key(self) -> str:
         return sha256(repr((SEED, self.where, self.label, self.before, self.place)).encode()).hexdigest()[:16]
 
+    def changed(self, folder: Path) -> tuple:
+        """As for a Mutant, with a copy of the chapter in the folder."""
+        path = ROOT / "chapters" / f"{self.where}.ipynb"
+        mutant_chapters.rewrite(path, self.before, self.after, folder)
+        return self.cell, mutant_chapters.sources(path)[self.cell - 1], folder, self.last
+
     def told(self) -> dict:
         around = slice(max(self.place - 25, 0), self.place + 26)
         texts = {"before": " ".join(self.before[around].split()), "after": " ".join(self.after[around].split())}
@@ -216,21 +221,18 @@ def of_signs() -> list[Flip]:
     return sorted(found, key=lambda one: one.key)[:SIGNS]
 
 
-def run_signs(store: Store, names: list[str]) -> None:
-    pending = [one for one in store.pending("signs", of_signs()) if not names or one.where in names]
+def run_chapters(store: Store, chosen: argparse.Namespace) -> None:
+    """What is changed in the cells of a chapter and in its displays shares the chapter's one run."""
+    drawn = {kind: draw for kind, draw in (("chapters", of_chapters), ("signs", of_signs)) if kind in chosen.only}
+    pending = [(kind, one) for kind, draw in drawn.items() for one in store.pending(kind, draw())]
     if pending:
         mutant_chapters.warm_up()
-    for name in dict.fromkeys(one.where for one in pending):
-        mine, path = [one for one in pending if one.where == name], ROOT / "chapters" / f"{name}.ipynb"
-        cells = ["", *mutant_chapters.sources(path)]
-        with tempfile.TemporaryDirectory() as temporary:
-            changed = []
-            for k, one in enumerate(mine):
-                folder = Path(temporary, str(k))
-                mutant_chapters.rewrite(path, one.before, one.after, folder)
-                changed.append((one.cell, cells[one.cell], folder, one.last))
+    for name in dict.fromkeys(one.where for _, one in pending if not chosen.where or one.where in chosen.where):
+        mine = [(kind, one) for kind, one in pending if one.where == name]
+        with tempfile.TemporaryDirectory() as folder:
+            changed = [one.changed(Path(folder, str(k))) for k, (_, one) in enumerate(mine)]
             for k, result in mutant_chapters.results(name, changed):
-                store.tell("signs", mine[k], result)
+                store.tell(*mine[k], result)
 
 
 def sample(store: Store, count: int, seed: int) -> list[dict]:
@@ -244,10 +246,9 @@ def sample(store: Store, count: int, seed: int) -> list[dict]:
         for one in rng.sample(red, count // 2):
             if kind == "library":
                 path, tests = f"lib/spectral_dynamics/{one.where}", [were[one.key]["seen"]]
-                result = mutant_library.judge(path, one.change, {"seconds": {tests[0]: 60.0}}, tests)
+                result = mutant_library.judge(path, one.change, {"seconds": {tests[0]: 60.0}}, 60.0, tests)
             else:
-                changed = [(one.cell, one.change.apply(one.source), None, None)]
-                ((_, result),) = mutant_chapters.results(one.where, changed)
+                ((_, result),) = mutant_chapters.results(one.where, [one.changed(ROOT)])
             found.append({**one.told(), **result})
     return found
 
@@ -267,6 +268,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--where", nargs="+", default=[], help="some files of the library, or some chapters")
+    parser.add_argument("--seconds", type=float, default=20, help="of unit tests for each change of the library")
     parser.add_argument("--sample", type=int, default=0, help="how many, once more; nothing is stored")
     parser.add_argument("--seed", type=int, default=SEED, help="of the sample")
     parser.add_argument("--page", action="store_true", help="nothing is run")
@@ -276,13 +278,15 @@ def options() -> argparse.Namespace:
 def main() -> int:
     chosen, store = options(), Store()
     os.chdir(ROOT)
+    os.environ.update({**environment.THREADS, "MPLBACKEND": "agg"})  # numpy is not loaded yet
     if chosen.sample:
         found = sample(store, chosen.sample, chosen.seed)
         print("\n".join(map(str, found)))
         return int(any(one["verdict"] == "survived" for one in found))
-    runs = {"library": run_library, "chapters": run_chapters, "signs": run_signs}
-    for kind in () if chosen.page else chosen.only:
-        runs[kind](store, chosen.where)
+    if not chosen.page:
+        if "library" in chosen.only:
+            run_library(store, chosen)
+        run_chapters(store, chosen)
     store.write()
     PAGE.write_text(page(), encoding="utf-8")
     return 0
