@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from spectral_dynamics import checks
+from spectral_dynamics import checks, texts
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -17,6 +17,7 @@ PAGES = chapters.pages()
 NOTEBOOKS = chapters.notebooks()
 EXEMPT = re.compile(r"nbval-ignore-output|nbval-skip|NBVAL_IGNORE_OUTPUT|NBVAL_SKIP|nbval-raises-exception", re.I)
 MOST_EXEMPT = 5
+MOST_UNREAD = 0.1
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -53,6 +54,16 @@ def test_every_numbered_equation_has_an_executed_check(path):
 
 
 @each_notebook
+def test_the_text_of_every_equation_with_an_exact_check_is_read(path):
+    """Each of its statements is parsed, or left for a reason; and there are as many as when the chapter was run."""
+    found, folder = checks.readings(path), path.parent
+    owed = {check.label for check in checks.ledger(path) if check.kind in ("symbolic", "library")}
+    assert [label for label in sorted(owed) if label not in found or not found[label].whole] == []
+    now = {label: len(texts.statements(texts.display(label, folder))) for label in found}
+    assert now == {label: one.statements for label, one in found.items()}
+
+
+@each_notebook
 def test_every_check_passed_within_its_tolerance(path):
     assert all(check.error <= check.tolerance for check in checks.ledger(path))
 
@@ -61,6 +72,12 @@ def test_every_check_passed_within_its_tolerance(path):
 def test_the_number_of_checks_stored_is_the_number_called(path):
     called = sum("".join(cell["source"]).count("checks.check(") for cell in code_cells(path))
     assert len(checks.ledger(path)) >= called
+
+
+def test_few_statements_are_left_unread():
+    found = [one for path in NOTEBOOKS for one in checks.readings(path).values()]
+    left, read = sum(len(one.left) for one in found), sum(len(one.read) for one in found)
+    assert left < MOST_UNREAD * (left + read), f"{left} of {left + read}"
 
 
 @each_notebook

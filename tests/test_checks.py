@@ -114,3 +114,24 @@ def test_tables_count_and_list_every_check():
     table = checks.full_table(lines).splitlines()
     assert table[2] == "| {eq}`eq-a` | symbolic identity | 0 | 0 | exact |  |  |"
     assert table[3] == "| {eq}`eq-a` | limit | 1.0e-09 | 1.0e-08 | rounding | the lazy limit | 5.0 |"
+
+
+def test_the_texts_of_an_equation_are_one_row_with_all_statements_and_the_nearest_slip():
+    first = checks.Check("eq-a", "text", 0.0, 1e-9, "rounding, statement 1, 3 of 4", "any of 5 slips", 4e-9)
+    second = checks.Check("eq-a", "text", 2e-4, 1e-3, "5/N, statement 2 of 4", "any of 2 slips", 1e-1)
+    third = checks.Check("eq-a", "text", 0.0, 1e-9, "rounding, statement 4 of 4")
+    lines = {"bulk": [first, checks.Check("eq-a", "symbolic", 0.0, 0.0), second, third]}
+    table = checks.full_table(lines).splitlines()
+    told = "2.0e-04 | 1.0e-03 | 5/N, statement 1, 2, 3, 4 of 4 | any of 7 slips | 4.0"
+    assert table[2] == f"| {{eq}}`eq-a` | the displayed formula, parsed | {told} |"
+    assert len(table) == 4 and "symbolic" in table[3]
+    assert (
+        checks.summary_table(lines, {"bulk": ["eq-a"]}).splitlines()[-1]
+        == "| {doc}`bulk` | 1 | 1 | 0 | 0 | 0 | 0 | 1 |"
+    )
+
+
+def test_what_is_not_read_is_listed_with_its_reason():
+    one = checks.Reading(4, {1}, {2: "in words", 3: "a probability", 4: "in words"})
+    table = checks.unread_table({"eq-a": one, "eq-b": checks.Reading(1, {1})}).splitlines()
+    assert table[2:] == ["| {eq}`eq-a` | 2, 4 of 4 | in words |", "| {eq}`eq-a` | 3 of 4 | a probability |"]

@@ -159,13 +159,14 @@ def test_the_imports_and_the_tables_of_every_chapter_are_in_the_wheel(interprete
     assert all(interpreter.parent.parent in home.parents for home in homes), homes
 
 
-def test_the_ledger_alone_stops_with_one_sentence_and_runs_in_the_archive(html, interpreter, tmp_path):
-    outcome = downloads.run_alone(offered(html, "ledger"), interpreter)
-    assert outcome.startswith("FileNotFoundError: The ledger reads") and downloads.ARCHIVE in outcome
+@pytest.mark.parametrize("name", downloads.SAYS)
+def test_what_reads_the_others_says_so_alone_and_runs_in_the_archive(html, interpreter, tmp_path, name):
+    outcome = downloads.run_alone(offered(html, name), interpreter)
+    assert outcome.startswith(f"FileNotFoundError: The {name}") and downloads.ARCHIVE in outcome
     assert outcome.count(". ") == 0 and outcome.endswith(".")
     with zipfile.ZipFile(html / "downloads" / downloads.ARCHIVE) as packed:
         packed.extractall(tmp_path)
-    assert downloads.run(tmp_path / downloads.NAME / "ledger.ipynb", interpreter) == "ran"
+    assert downloads.run(tmp_path / downloads.NAME / f"{name}.ipynb", interpreter) == "ran"
 
 
 @pytest.mark.parametrize("name", QUICK)

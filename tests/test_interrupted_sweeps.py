@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import distributed
 import joblib
 import numpy as np
@@ -98,7 +99,9 @@ def deadly(seed):
 def test_a_cluster_that_loses_a_machine_in_mid_sweep_loses_nothing(tmp_path, undisturbed):
     once, options = tmp_path / "once", {"dashboard_address": None, "host": "127.0.0.1", "silence_logs": "CRITICAL"}
     chosen = [{**case, "once": once} for case in CASES]
+    forked = {"distributed.worker.multiprocessing-method": "forkserver"}  # so that a new worker starts at once
     with (
+        dask.config.set(forked),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **options) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config("dask"),

@@ -57,6 +57,7 @@ ALLOWED = {
     "arithmetic": {"texts"},
     "formulas": {"texts", "arithmetic"},
     "checks": {"texts", "arithmetic", "formulas"},
+    "claims": {"checks"},
     "__init__": {"dynamics", "networks", "problems", "spectra"},
 }
 

@@ -38,7 +38,10 @@ def page(tmp_path, latex: str) -> Path:
         (r"\prod_{j<3}(1 - jx)", (1 - x) * (1 - 2 * x)),
         (r"\binom 42 + 0.25x", 6 + x / 4),
         (r"|x - y|", sp.Abs(x - y)),
+        (r"x|y|/2", x * y / 2),
+        (r"2|x - y|\,x", 2 * x * sp.Abs(x - y)),
         (r"x^{-1}", 1 / x),
+        (r"2x|x - y|y/|x|", 2 * y * sp.Abs(x - y)),
     ],
 )
 def test_formulas_are_worth_what_they_say(latex, expected):
@@ -55,21 +58,80 @@ def test_formulas_are_worth_what_they_say(latex, expected):
         (r"\det A", np.linalg.det(A)),
         (r"v^\top A v", (column.T @ A @ column).item()),
         (r"v\cdot v", 10.0),
+        (r"v\cdot A v", -0.5),
+        (r"e^{A+1} e^{-A} + A + B", A + B + np.e * np.eye(2)),
+        (r"\operatorname{rank}v v^\top", 1),
         (r"\begin{pmatrix} A & B \\ 0 & 2 \end{pmatrix}", np.block([[A, B], [np.zeros((2, 2)), 2 * np.eye(2)]])),
         (r"\sum_{s<2} c_s\,C(1, s)", 3 * 0.7 + 4 * 2.0),
+        (r"\sum_{s<2} c_s v", 7 * column),
         (r"\int_0^2 t^2\,\mathrm dt", 8 / 3),
         (r"\int_0^1\frac{dt}{1+t}", np.log(2)),
+        (r"\int_0^1\tilde u\,\mathrm d\tilde u", 0.5),
+        (r"A_{01} + B_{10}", 2.7),
+        (r"\det(A)(1 + c_0)", -8.0),
+        (r"\sum_{k=0}^1 c_k \frac{\partial f}{\partial x_k}", 3 * 0.5 + 4 * 0.25),
+        (r"\langle e^{-2W}\rangle_W", np.cosh(2.0)),
+        (r"\operatorname{Re}\langle e^{iW}\rangle", np.cos(1.0)),
     ],
 )
 def test_matrices_tables_and_integrals_are_read(latex, expected):
-    found = worth(latex, A=A, B=B, v=column, c=[3.0, 4.0], C=B)
+    slopes = {r"\frac{\partial f}{\partial x_k}": [0.5, 0.25]}
+    coin = {"W": np.array([-1.0, 1.0]), r"\langle": np.mean}
+    found = worth(latex, A=A, B=B, v=column, c=[3.0, 4.0], C=B, **slopes, **coin)
     np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-12)
+
+
+def test_whole_numbers_side_by_side_are_indices():
+    assert worth(r"\sum_{s<2} C_{ts}", C=B, t=1) == 2.7
+
+
+def test_a_list_is_counted_above():
+    assert worth(r"\sum_{\ell=1}^2 C^{\ell-1}(0,1)\,x^2", C=[A, 4 * A], x=3.0) == 9 * 10
+
+
+def test_sizes_that_scale_alike_are_a_relation_and_a_distribution_is_none():
+    found = texts.statements(r"h \mathrel\sim N^{-b} , \quad u \sim \mathcal N(0, 1) , \quad a = b")
+    assert ["".join(part) for part in found] == [r"h\mathrel\simN^{-b}", "a=b"]
+
+
+def test_a_function_may_stand_before_bars():
+    values = {r"\max_x": np.max, "x": np.array([1.0, -3.0])}
+    assert formulas.Reader(values).value(texts.tokens(r"2\max_x\big|x - 1\big|")) == 8
+
+
+def test_proportional_sides_are_compared_as_ratios(tmp_path, capsys):
+    folder = page(tmp_path, r"y \propto x^{-2}")
+    checks.text("eq-a", {"y": 1 / x**2, "x": x}, folder=folder)
+    assert "not any of 2 slips" in capsys.readouterr().out
 
 
 def test_a_display_is_cut_into_its_statements():
     first, second = r"a &= b + c \\ & - d , \\[1ex] e &< 0.5 \quad\text{for } x > 0 ,", r"\qquad f(1,2) = 3 ."
     found = texts.statements(r"\begin{aligned}" + first + second + r"\end{aligned}")
     assert ["".join(part) for part in found] == ["a=b+c-d", "e<0.5", "x>0", "f(1,2)=3"]
+
+
+def test_words_in_brackets_do_not_cut_a_statement_and_a_bracket_may_begin_a_line():
+    cases = r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac x2\big]\,, & \text{else.} \end{cases}"
+    assert len(texts.statements(cases)) == 1
+    assert [worth(cases[4:], x=x, cases=k) for k in (0, 1)] == [x + 1, x / 2]
+
+
+def test_a_name_that_holds_a_bound_letter_may_be_a_function_of_it():
+    slope = {r"\sum_p": ("p", range(2)), r"\frac{\partial f}{\partial p}": lambda p: A[p, 0]}
+    assert worth(r"\sum_p p\,\frac{\partial f}{\partial p}", **slope) == 0.5
+
+
+def test_an_order_over_many_numbers_is_read_at_its_ends(tmp_path):
+    folder = page(tmp_path, r"0.5 \le x \le 2y")
+    checks.text("eq-a", {"x": np.linspace(0.5, 2.6, 5), "y": 1.3}, folder=folder)
+    with pytest.raises(AssertionError, match="off by"):
+        checks.text("eq-a", {"x": np.linspace(0.5, 2.5, 5), "y": 1.3}, folder=folder)
+
+
+def test_words_within_a_formula_are_letters_of_it():
+    assert worth(r"\sqrt{\frac{\text{fan-out}}x}", **{r"\text{fan-out}": 8.0}, x=2.0) == 2.0
+    assert len(texts.statements(r"y = \sqrt{\text{fan-in}} \quad\text{for } x > 0")) == 2
 
 
 def test_a_text_that_says_what_the_code_has_enters_the_ledger(tmp_path, capsys):
@@ -100,9 +162,30 @@ def test_a_slip_that_the_values_cannot_tell_fails(tmp_path):
         checks.text("eq-a", {"y": 3.0, "x": 3.0, "u": 0.0}, folder=page(tmp_path, "y = x - u"))
 
 
+def test_all_cases_are_read_together_or_one_at_a_time(tmp_path):
+    folder = page(tmp_path, r"y = \begin{cases} x + 1 & x < 2 , \\ 3 - x & x > 2 , \end{cases}")
+    checks.text("eq-a", {"y": sp.Matrix([x + 1, 3 - x]), "x": x}, folder=folder)
+    checks.text("eq-a", {"y": 3 - x, "x": x, "cases": 1}, folder=folder)
+    with pytest.raises(AssertionError, match="off by"):
+        checks.text("eq-a", {"y": sp.Matrix([x + 1, 2 - x]), "x": x}, folder=folder)
+
+
+def test_letters_side_by_side_in_an_index_are_two_whether_bound_or_given():
+    assert worth(r"\sum_{i=0}^1 C_{ij}", C=B, j=1) == B[0, 1] + B[1, 1]
+
+
 def test_a_name_must_not_hold_a_formula(tmp_path):
     with pytest.raises(ValueError, match=r"values must name letters, not formulas, got 1 \+ x"):
         checks.text("eq-a", {"y": 1 + x, "1 + x": 1 + x}, folder=page(tmp_path, "y = 1 + x"))
+
+
+def test_slips_without_a_value_warn_nobody(tmp_path, recwarn):
+    checks.text("eq-a", {"y": np.log(7.5), "x": 1.5}, folder=page(tmp_path, r"y = \ln(9 - x)"))
+    assert not recwarn
+
+
+def test_a_name_may_say_in_its_index_where_it_is_taken(tmp_path):
+    checks.text("eq-a", {r"y_{x=\infty}": 1 + x, "x": x}, folder=page(tmp_path, r"y_{x=\infty} = 1 + x"))
 
 
 def test_what_is_to_vanish_is_compared_with_what_is_given(tmp_path):

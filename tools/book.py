@@ -31,7 +31,7 @@ SOURCES = (
     "tools",
     "vendor",
 )
-LAST = "ledger"  # it reads what the other chapters have printed
+LAST = {"ledger", "claims"}  # they read what the other chapters have printed
 
 
 def stage(target: Path, root: Path = ROOT) -> Path:
@@ -71,8 +71,8 @@ def execute_chapter(path: Path) -> float:
 
 def execute(paths: list[Path]) -> None:
     """Run chapters side by side, with a line for each as it ends."""
-    first = [path for path in paths if path.stem != LAST]
-    last = [path for path in paths if path.stem == LAST]
+    first = [path for path in paths if path.stem not in LAST]
+    last = [path for path in paths if path.stem in LAST]
     done = 0
     with ProcessPoolExecutor(min(4, os.cpu_count() or 1), initializer=environment.enter) as pool:
         for group in (first, last):

@@ -31,7 +31,7 @@ NAME = "outlier-escape-notebooks"
 ARCHIVE = f"{NAME}.zip"
 FOLDER = "downloads"  # below the pages
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file knows: the same sources give the same bytes
-SAYS = {"ledger"}  # it stops with a sentence when it stands alone; in the archive it runs
+SAYS = ("claims", "ledger")  # they stop with a sentence when they stand alone; in the archive they run
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 FIRST_CELL = """\
@@ -55,8 +55,8 @@ Outlier Escape: the spectral dynamics of deep networks, derived and executed. Al
 2. In this folder: pip install "./{wheel}[book]" jupyterlab
 3. jupyter lab preface.ipynb
 
-_toc.yml has the order of the chapters, references.bib the literature. The ledger reads what the other chapters have
-printed. Their pictures were left out, to keep this file small, and come back when a chapter is run.
+_toc.yml has the order of the chapters, references.bib the literature. The ledger and the claims read what the other
+chapters have printed. Their pictures were left out, to keep this file small, and come back when a chapter is run.
 Code: MIT licence. Text and figures: CC BY 4.0. See LICENSE.
 """
 
@@ -204,7 +204,7 @@ def run_all(html: Path, names: list[str]) -> int:
         with zipfile.ZipFile(html / FOLDER / ARCHIVE) as packed:
             packed.extractall(place)
         jobs = [(name, run_alone, html / "_sources" / "chapters" / f"{name}.ipynb") for name in notebooks]
-        jobs.append(("ledger, in the archive", run, Path(place) / NAME / "ledger.ipynb"))
+        jobs += [(f"{name}, in the archive", run, Path(place) / NAME / f"{name}.ipynb") for name in SAYS]
         for name, how, path in jobs:
             if names and path.stem not in names:
                 continue

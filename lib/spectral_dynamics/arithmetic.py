@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import sympy
-from scipy import special
+from scipy import linalg, special
 
 from .texts import Unreadable
 
@@ -54,10 +54,10 @@ def plus(a, b):
 
 
 def times(a, b, sign: str = ""):
-    """A product; of two columns, with a dot, the scalar one. A matrix of one entry is a number."""
+    """A product; of a column and another, or a matrix, with a dot, the scalar one. One entry is a number."""
     a, b = alike(a, b)
     if is_matrix(a) and is_matrix(b):
-        if sign == r"\cdot" and a.shape == b.shape and a.shape[1] == 1:
+        if sign == r"\cdot" and a.shape[1] == 1 and a.shape[0] == b.shape[0]:
             a = transposed(a)
         if a.shape[1] != b.shape[0]:
             raise Unreadable(f"matrices of shapes {a.shape} and {b.shape} are multiplied")
@@ -80,11 +80,18 @@ def transposed(a):
 
 
 def raised(base, exponent):
-    """A power; of a square matrix the inverse and whole powers."""
+    """A power; of a square matrix the inverse and whole powers, of a number a matrix, as in e^{-tS}.
+
+    A list gives its entry, since layers count above.
+    """
+    if isinstance(base, list):
+        return base[int(exponent)]
     base, exponent = alike(base, exponent)
+    if is_matrix(exponent) and not is_matrix(base):
+        return linalg.expm(exponent * np.log(base))
     if not is_matrix(base):
-        if isinstance(base, (float, np.ndarray)) and np.any(np.asarray(exponent) % 1) and np.min(base) < 0:
-            base = base + 0j
+        if isinstance(base, (float, np.ndarray)) and np.isrealobj(base) and np.min(base) < 0:
+            base = base + 0j if np.any(np.asarray(exponent) % 1) else base
         return base**exponent
     if base.shape[0] != base.shape[1]:
         raise Unreadable(f"a power of a matrix of shape {base.shape}")
@@ -119,7 +126,9 @@ def _whole(value):
 
 
 def applied(name: str, value):
-    """An elementary function, a trace, a determinant."""
+    """An elementary function, a trace, a determinant, a rank."""
+    if name == "rank":
+        return np.linalg.matrix_rank(value)
     if name in ("tr", "det"):
         value = value if is_matrix(value) else sympy.Matrix([[value]])
         known = {"tr": np.trace, "det": np.linalg.det} if isinstance(value, np.ndarray) else {}
@@ -154,6 +163,14 @@ def matrix(rows: list[list]):
         [block(p, h, w) for p, w in zip(row, widths, strict=True)] for row, h in zip(whole, heights, strict=True)
     ]
     return np.block(blocks) if numeric else sympy.Matrix(sympy.BlockMatrix(blocks))
+
+
+def at_edge(a, relation: str, b) -> tuple:
+    """Two sides of an order where they come closest, if one of them is many numbers and the other one is one."""
+    if relation not in ("<", r"\le", ">", r"\ge") or (np.ndim(a) == 1) == (np.ndim(b) == 1):
+        return a, b
+    outermost = np.max if (relation in ("<", r"\le")) == (np.ndim(a) == 1) else np.min
+    return (outermost(a), b) if np.ndim(a) == 1 else (a, outermost(b))
 
 
 def distance(a, b) -> float:

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ _LINE = re.compile(
     re.M,
 )
 _UNREAD = re.compile(r"^– (?P<label>\S+) \| not read: (?P<which>.+) of (?P<total>\d+) \| (?P<because>.*)$", re.M)
+_STATEMENTS = re.compile(r"statement ([\d, ]+) of (\d+)$")
 _DOLLAR_LABEL = re.compile(r"^\$\$\s*\((?P<label>[\w-]+)\)\s*$", re.M)
 _DIRECTIVE_LABEL = re.compile(r"```\{math\}[^`]*?:label:\s*(?P<label>[\w-]+)", re.S)
 
@@ -97,9 +99,10 @@ def text(
     numbered from 1; `only` picks some of them. `values` gives every letter its meaning (`formulas.Reader`):
     numbers, matrices, functions, or SymPy expressions, whose letters are replaced by numbers in the comparison.
     Both sides of a relation must agree within `tolerance`, relative to the larger if that is above 1; an order
-    (<) is read at its edge, where both are equal. What stands without relation, or is to vanish, is compared with
-    `values["="]` if that is given. Then every sign is changed into the other, and every digit into the next, one
-    at a time: each time the sides must differ by more than two tolerances, or have no value.
+    (<) is read at its edge, where both are equal, of many numbers at the outermost. What stands without relation,
+    or is to vanish, is compared with `values["="]` if that is given. Then every sign is changed into the other, and
+    every digit into the next, one at a time: each time the sides must differ by more than two tolerances, or have
+    no value.
     Where no notebook is at hand (a cell run elsewhere) it says so and compares nothing.
     Raises AssertionError when text and code differ or a slip would pass, formulas.Unreadable (a ValueError), which
     names what has no meaning, and ValueError on misuse.
@@ -156,7 +159,8 @@ def _read(label: str, stated: list[str], values: dict, tolerance: float) -> tupl
     seen = []
     for name, changed in texts.slips(stated, formulas.Reader(values).opaque):
         try:
-            distance = _apart(changed, values)
+            with warnings.catch_warnings(action="ignore"):  # a logarithm of less than nothing
+                distance = _apart(changed, values)
         except Exception:  # what has no value is seen at once
             continue
         if distance <= 2 * tolerance:
@@ -177,7 +181,8 @@ def _apart(stated: list[str], values: dict) -> float:
             worth = [worth[0], reader.special["="]]
         if len(worth) == 1:
             raise formulas.Unreadable('a statement without relation: values must say by "=" what it is worth')
-        found += [arithmetic.distance(a, b) for a, b in itertools.pairwise(worth)]
+        pairs = zip(itertools.pairwise(worth), relations or ["="], strict=True)
+        found += [arithmetic.distance(*arithmetic.at_edge(a, relation, b)) for (a, b), relation in pairs]
     return float(np.max(found))
 
 
@@ -266,7 +271,7 @@ def readings(notebook: Path) -> dict[str, Reading]:
     """What `text` and `unread` have printed in a notebook, for each equation."""
     found: dict[str, Reading] = {}
     for line in (check for check in ledger(notebook) if check.kind == "text"):
-        which, total = re.search(r"statement ([\d, ]+) of (\d+)$", line.because).groups()
+        which, total = re.search(_STATEMENTS, line.because).groups()
         one = found.setdefault(line.label, Reading())
         one.statements, one.read = int(total), one.read | set(map(int, which.split(",")))
     for m in _UNREAD.finditer(_printed(notebook)):
@@ -284,24 +289,56 @@ def _printed(notebook: Path) -> str:
 
 
 def summary_table(ledgers: dict[str, list[Check]], equations: dict[str, list[str]]) -> str:
-    """A Markdown table: for each chapter its numbered equations and its checks of each kind."""
+    """A Markdown table: for each chapter its numbered equations and its checks of each kind (of texts: equations)."""
     rows = [["chapter", "equations", *KINDS.values()]]
     for name, lines in ledgers.items():
-        counts = [sum(line.kind == kind for line in lines) for kind in KINDS]
+        counts = [sum(line.kind == kind for line in _folded(lines)) for kind in KINDS]
         rows.append([f"{{doc}}`{name}`", len(equations[name]), *counts])
     return _table(rows)
 
 
 def full_table(ledgers: dict[str, list[Check]]) -> str:
     """A Markdown table of every check: equation, kind, measured error, tolerance and where the tolerance is from, and
-    the nearest wrong answer that it excludes, with the error of that in tolerances.
+    the nearest wrong answer that it excludes, with the error of that in tolerances. Of an equation's text one row.
     """
     rows = [["equation", "kind", "error", "tolerance", "why this tolerance", "excludes", "off by"]]
-    for line in (line for lines in ledgers.values() for line in lines):
+    for line in (line for lines in ledgers.values() for line in _folded(lines)):
         why = line.because.replace("|", "\\|") or "exact"
         off = f"{line.distance / line.tolerance:.1f}" if line.rival and line.tolerance else ""
         told = [_brief(line.error), _brief(line.tolerance), why, line.rival, off]
         rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], *told])
+    return _table(rows)
+
+
+def _folded(lines: list[Check]) -> list[Check]:
+    """The lines, with those on the text of one equation as one."""
+    groups: dict[str | int, list[Check]] = {}
+    for i, line in enumerate(lines):
+        groups.setdefault(line.label if line.kind == "text" else i, []).append(line)
+    return [_together(group) if group[0].kind == "text" else group[0] for group in groups.values()]
+
+
+def _together(lines: list[Check]) -> Check:
+    """One line with all statements and slips, the largest error, and the slip that is fewest tolerances away."""
+    found, total = zip(*(re.search(_STATEMENTS, line.because).groups() for line in lines), strict=True)
+    which = sorted({int(k) for numbers in found for k in numbers.split(",")})
+    slips = sum(int(line.rival.split()[2]) for line in lines if line.rival)
+    told = min(lines, key=lambda line: line.distance / line.tolerance if line.rival else np.inf)
+    loosest = max(lines, key=lambda line: line.tolerance)
+    reason = f"{re.sub(_STATEMENTS, '', loosest.because)}statement {', '.join(map(str, which))} of {total[0]}"
+    distance = told.distance / told.tolerance * loosest.tolerance
+    rival = f"any of {slips} slips" if slips else ""
+    error = max(line.error for line in lines)
+    return Check(lines[0].label, "text", error, loosest.tolerance, reason, rival, distance if slips else 0.0)
+
+
+def unread_table(found: dict[str, Reading]) -> str:
+    """A Markdown table of the statements that are left unread: equation, which of its statements, and why."""
+    rows = [["equation", "statement", "why it is not read"]]
+    for label, one in found.items():
+        for reason in dict.fromkeys(one.left.values()):
+            which = ", ".join(str(k) for k in sorted(one.left) if one.left[k] == reason)
+            rows.append([f"{{eq}}`{label}`", f"{which} of {one.statements}", reason])
     return _table(rows)
 
 

@@ -4,6 +4,7 @@ A reader knows the meaning of what all texts share (fractions, roots, powers, su
 functions); every letter, with its indices and brackets if need be, is given by the caller.
 """
 
+import functools
 import itertools
 
 import sympy
@@ -29,7 +30,7 @@ _FUNCTIONS = {
     **{rf"\{name}": name for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp")},
     **{r"\ln": "log", r"\log": "log", r"\arcsin": "asin", r"\arccos": "acos", r"\arctan": "atan"},
 }
-WHOLE = ("tr", "det")
+WHOLE = ("tr", "det", "rank")
 _NAMED = {"arsinh": "asinh", "artanh": "atanh", "erf": "erf", "Re": "re", "Im": "im", "sign": "sign"}
 _STOP = {
     ")",
@@ -50,11 +51,12 @@ _STOP = {
     r"\le",
     r"\ge",
     r"\to",
-    "|",
 }
-_STOP |= {r"\|", r"\cdot", r"\times", r"\circ", r"\odot"}
+_STOP |= {r"\cdot", r"\times", r"\circ", r"\odot"}
+_BARS, _ACCENTS = ("|", r"\|"), (r"\tilde", r"\hat", r"\bar", r"\underline")
 _JOINTS = {"(", "[", "{", "^", "_", r"\cdot", r"\times", "/"}
 _BIG = (r"\sum", r"\prod", r"\int")
+_ENDS = {"/", "(", "[", r"\cdot", r"\times", *_BARS, *_BIG}
 
 
 class Reader:
@@ -64,12 +66,13 @@ class Reader:
     ("\\bar W^\\ell", "\\langle v(t)^2\\rangle", "\\frac{\\mathrm da}{\\mathrm dt}", and "h \\to" for what h
     becomes); the longest that fits is taken. Values: numbers, SymPy expressions, matrices (SymPy, or arrays of
     two dimensions), arrays of one dimension (many numbers at once), functions, which are called with what follows
-    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry. A number
-    beside a square matrix is that multiple of the identity. A sum is given its range: "\\sum_s": ("s", range(4)),
-    or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}" and "\\sum_{s\\le t}" know theirs.
-    "\\int": a function (integrand, low, high); scipy's quad otherwise. "\\langle": a function that averages. A
-    tuple (plus, minus) for a letter with a double sign: its value for each. "cases": which of several cases, from
-    0.
+    in brackets, and tables (arrays, lists, dictionaries), of which `c_s` or `C(t, s)` take an entry, and of a
+    list `C^\\ell` too; so does a name with a letter in it that a sum binds ("\\frac{\\partial f}{\\partial x_j}",
+    under a sum over j). A number beside a square matrix is that multiple of the identity. A sum is given its
+    range: "\\sum_s": ("s", range(4)), or a function of the letters bound outside; "\\sum_{s=1}^n", "\\sum_{s<t}"
+    and "\\sum_{s\\le t}" know theirs. "\\int": a function (integrand, low, high); scipy's quad otherwise.
+    "\\langle": a function that averages. A tuple (plus, minus) for a letter with a double sign: its value for
+    each. "cases": which of several cases, from 0; without it a column of them all.
     """
 
     def __init__(self, values: dict, sign: int = 1):
@@ -88,13 +91,34 @@ class Reader:
         fitting = [name for name in names if tuple(found[at : at + len(name)]) == name]
         return max(fitting, key=len, default=None)
 
+    def meaning(self, name: tuple):
+        """What a name stands for; a table, if letters that a sum binds are in the name, is entered at these."""
+        if name in self.scope:
+            return self.scope[name]
+        bound = [self.scope[(token,)] for token in name if (token,) in self.scope] if len(name) > 1 else []
+        return entry(self.names[name], bound) if bound and is_table(self.names[name]) else self.names[name]
+
     def opaque(self, found: list[str]) -> set[int]:
-        """Places that belong to names of several signs."""
-        hidden, at = set(), 0
+        """Places that belong to names of several signs, and those of cases that are not asked for."""
+        hidden, at = self.passed_over(found), 0
         while at < len(found):
             name = self.known(found, at)
             hidden |= set(range(at, at + len(name))) if name and len(name) > 1 else set()
             at += len(name) if name else 1
+        return hidden
+
+    def passed_over(self, found: list[str]) -> set[int]:
+        """Places of conditions, and of all cases but the one that is asked for."""
+        hidden, row, inside, condition = set(), 0, False, False
+        for at, token in enumerate(found):
+            if token in (r"\begin{cases}", r"\end{cases}"):
+                row, inside, condition = 0, token.startswith(r"\begin"), False
+            elif token == r"\\":
+                row, condition = row + 1, False
+            elif token == "&":
+                condition = True
+            elif inside and (condition or self.special.get("cases", row) != row):
+                hidden.add(at)
         return hidden
 
     def has(self, found: list[str]) -> bool:
@@ -144,9 +168,7 @@ class _Parser:
             elif token == "/" and not short:
                 below, at = self.product(at + 1, short=True)
                 result = over(result, below)
-            elif (
-                token and token not in _STOP and not (short and token in ("/", "(", "[", r"\cdot", r"\times", *_BIG))
-            ):
+            elif token and token not in _STOP and not (short and token in _ENDS):
                 factor, at = self.factor(at)
                 result = times(result, factor)
             else:
@@ -162,10 +184,14 @@ class _Parser:
                 result = power(result)
             elif token == "_":
                 inner, at = group(self.found, at + 1)
-                result = entry(result, self.indices(inner))
+                pair = is_matrix(result) and min(result.shape) > 1 and len(inner) == 2  # W_{01}, row beside column
+                result = entry(result, self.indices([inner[0], ",", inner[1]] if pair else inner))
             elif token in ("(", "[") and (is_table(result) or (is_matrix(result) and self.pair(at))):
                 inner, at = self.bracketed(at)
                 result = entry(result, self.indices(inner))
+            elif token == "|" and callable(result) and not isinstance(result, sympy.Basic):
+                inner, at = self.thing(at)  # as in \max|x|
+                result = result(inner)
             elif token == "!":
                 result, at = sympy.factorial(result), at + 1
             else:
@@ -188,8 +214,11 @@ class _Parser:
         parts = cut(inner, ",")
         if len(parts) == 1:
             letters, at = [], 0
-            while (name := self.reader.known(inner, at)) in self.reader.scope and name is not None:
-                letters.append(self.reader.scope[name])
+            while (name := self.reader.known(inner, at)) is not None:
+                letter = self.reader.scope[name] if name in self.reader.scope else self.reader.names[name]
+                if not isinstance(letter, (int, sympy.Integer)):
+                    break
+                letters.append(letter)
                 at += len(name)
             if letters and at == len(inner):
                 return letters
@@ -209,7 +238,7 @@ class _Parser:
         """A letter, a number, a bracket, a fraction, a root, a function of what follows, a sum, a matrix."""
         token, reader = self.at(at), self.reader
         if name := reader.known(self.found, at):
-            return (reader.scope if name in reader.scope else reader.names)[name], at + len(name)
+            return reader.meaning(name), at + len(name)
         if token.isdigit():
             return self.number(at)
         if token == r"\frac":
@@ -225,11 +254,12 @@ class _Parser:
         if token in ("(", "[", "{"):
             inner, at = self.bracketed(at)
             return reader.value(inner), at
-        if token in ("|", r"\|"):
+        if token in _BARS:
             end = self.found.index(token, at + 1) if token in self.found[at + 1 :] else len(self.found)
             return modulus(reader.value(self.found[at + 1 : end])), end + 1
         if token == r"\langle" and r"\langle" in reader.special:
             inner, at = self.bracketed(at)
+            at = group(self.found, at + 1)[1] if self.at(at) == "_" else at  # over what
             return reader.special[r"\langle"](reader.value(inner)), at
         if token in _BIG:
             return self.big(at)
@@ -266,9 +296,10 @@ class _Parser:
                 return constants[token], at + 1
             raise Unreadable(f"no meaning for {' '.join(self.found[at : at + 6]) or 'the end of a formula'}")
         power, at = self.power(at + 2) if self.at(at + 1) == "^" else (None, at + 1)
-        if name in WHOLE:
+        bracket = self.at(at) in ("(", "[")
+        if name in WHOLE and not (name == "det" and bracket):
             inside, at = self.product(at)
-        elif self.at(at) in ("(", "["):
+        elif bracket:
             inner, at = self.bracketed(at)
             inside = self.reader.value(inner)
         else:
@@ -330,10 +361,9 @@ class _Parser:
             self.reader.scope = outside | dict(zip(letters, value, strict=True))
             terms.append(self.reader.value(body))
         self.reader.scope = outside
-        result = 0 if kind == r"\sum" else 1
-        for term in terms:
-            result = (plus if kind == r"\sum" else times)(result, term)
-        return result
+        if not terms:
+            return sympy.Integer(kind != r"\sum")
+        return functools.reduce(plus if kind == r"\sum" else times, terms)
 
     def integral(self, body: list[str], limits: dict, given):
         """The letter behind the d is bound; by `given`, or by quadrature."""
@@ -342,7 +372,8 @@ class _Parser:
             raise Unreadable("an integral without its differential")
         at = places[-1]
         start = at - (body[at - 1 : at] == [r"\mathrm"])
-        letter, rest = tuple(body[at + 1 : at + 2]), body[:start] + body[at + 2 :]
+        end = at + 2 + (body[at + 1] in _ACCENTS)
+        letter, rest = tuple(body[at + 1 : end]), body[:start] + body[end:]
         low, high = (self.reader.value(limits[k]) if k in limits else None for k in "_^")
         outside = dict(self.reader.scope)
 
@@ -366,9 +397,10 @@ class _Parser:
                 break
         rows = [cut(row, "&") for row in cut(self.found[at + 1 : end - 1], r"\\") if row]
         if kind == r"\begin{cases}":
-            if "cases" not in self.reader.special:
-                raise Unreadable('cases: values must say which by "cases", from 0')
-            return self.reader.value(cut(rows[self.reader.special["cases"]][0], ",")[0]), end
+            wanted = self.reader.special.get("cases")
+            chosen = rows if wanted is None else [rows[wanted]]
+            worth = [self.reader.value(cut(row[0], ",")[0]) for row in chosen]
+            return (matrix([[each] for each in worth]) if wanted is None else worth[0]), end
         return matrix([[self.reader.value(part) if part else 0 for part in row] for row in rows]), end
 
 
@@ -381,5 +413,5 @@ def _refuse(name: tuple) -> None:
     level = 0
     for before, token in zip(("", *name), name, strict=False):
         level += depth(token)
-        if token == "=" or (level == 0 and token in "+-" and before not in ("_", "^")):
+        if level == 0 and (token == "=" or (token in "+-" and before not in ("_", "^"))):
             raise ValueError(f"values must name letters, not formulas, got {' '.join(name)}")

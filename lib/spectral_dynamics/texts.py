@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-_TOKEN = re.compile(r"\\begin\{\w+\}|\\end\{\w+\}|\\[A-Za-z]+|\\.|\d|\S", re.S)
+_TOKEN = re.compile(r"\\mathrel\\sim|\\begin\{\w+\}|\\end\{\w+\}|\\[A-Za-z]+|\\.|\d|\S", re.S)
 _SILENT = {  # they change how a formula looks, not what it says
     *(r"\,", r"\;", r"\:", r"\!", "\\ ", "~", r"\left", r"\right", r"\limits", r"\mathrel"),
     *(rf"\{size}{side}" for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r", "m")),
@@ -24,6 +24,7 @@ _SAME = {
     **{r"\mathsf": r"\mathrm", r"\rm": r"\mathrm", r"\prime": "'", r"\{": "(", r"\}": ")"},
 }
 RELATIONS = {"=", r"\approx", r"\simeq", r"\to", r"\longrightarrow", r"\equiv", "<", ">", r"\le", r"\ge"}
+RELATIONS |= {r"\mathrel\sim", r"\propto"}  # read as =, of ratios
 _BREAKS = {r"\\", r"\quad", r"\qquad", ",", ";", ".", r"\Longrightarrow", r"\Longleftrightarrow", r"\iff", r"\text"}
 _OPEN, _CLOSE = {"(", "[", "{", r"\langle"}, {")", "]", "}", r"\rangle"}
 
@@ -52,8 +53,8 @@ def tokens(latex: str) -> list[str]:
     """The signs of a formula, less what only spaces or sizes them; digits come one by one."""
     found = [_SAME.get(token, token) for token in _TOKEN.findall(re.sub(r"(?<!\\)%.*", "", latex))]
     kept, space, inside = [], False, 0
-    for token in found:
-        space = space or (kept[-1:] == [r"\\"] and token == "[")  # \\[1ex]: more space between two lines
+    for before, token in zip(["", *found], found, strict=False):
+        space = space or (before == r"\\" and token == "[")  # \\[1ex]: more space between two lines
         inside += depth(token) if token not in _SILENT and token.startswith((r"\begin", r"\end")) else 0
         if not space and token not in _SILENT and not (token == "&" and not inside):
             kept.append(token)
@@ -111,7 +112,7 @@ def statements(latex: str) -> list[list[str]]:
     while at < len(found):
         token = found[at]
         level += depth(token)
-        if token == r"\text":
+        if token == r"\text" and not level:
             at = group(found, at + 1)[1]
             parts.append([])
             continue
