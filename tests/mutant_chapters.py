@@ -143,10 +143,10 @@ def follow(chapter: Chapter, number: int, source: str, last: int | None, normal:
     for k in range(number, (last or len(chapter.cells)) + 1):
         text, failed = chapter.run(source if k == number else chapter.source(k))
         if failed:
-            return {**failed, "cell": k}
+            return {**failed, "at": k}
         if differs is None and not same(text, normal[str(k)][0]):
-            differs = {"verdict": "output", "seen": "a stored output", "cell": k}
-    return differs or {"verdict": "survived", "seen": "", "cell": 0}
+            differs = {"verdict": "output", "seen": "a stored output", "at": k}
+    return differs or {"verdict": "survived", "seen": "", "at": 0}
 
 
 class Waiting:
@@ -172,7 +172,7 @@ class Waiting:
             os.chdir(folder or Path.cwd())
             os.write(tell, json.dumps(follow(chapter, number, source, last, normal)).encode())
         except BaseException as error:
-            os.write(tell, json.dumps({"verdict": "error", "seen": repr(error)[:80], "cell": number}).encode())
+            os.write(tell, json.dumps({"verdict": "error", "seen": repr(error)[:80], "at": number}).encode())
         finally:
             os._exit(0)
 
@@ -183,7 +183,7 @@ class Waiting:
         with os.fdopen(self.told) as pipe:
             text = pipe.read()
         os.waitpid(self.process, 0)
-        result = json.loads(text) if text else {"verdict": "no end", "seen": "", "cell": 0}
+        result = json.loads(text) if text else {"verdict": "no end", "seen": "", "at": 0}
         return {**result, "seconds": round(time.perf_counter() - start, 1)}
 
 

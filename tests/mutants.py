@@ -124,6 +124,9 @@ class Store:
         keys, equal = {one.key for one in mutants}, judged()
         self.results[kind] = {key: one for key, one in self.results[kind].items() if key in keys}
         for one in mutants:
+            if one.key in self.results[kind]:
+                self.results[kind][one.key] |= one.told()  # cells have moved
+        for one in mutants:
             told = one.told()
             if equal.get(mutant_page.identity(told), {}).get("verdict") == "equivalent":
                 self.results[kind][one.key] = {**told, "verdict": "survived", "seen": ""}
