@@ -40,8 +40,9 @@ def changes(path: Path) -> list[tuple[int, mutant_sites.Change]]:
     """(cell, change) for all formulas of a chapter; code cells are numbered from 1."""
     found = []
     for number, cell in enumerate(code_cells(json.loads(path.read_text(encoding="utf-8"))), start=1):
-        drawn = "figure" in cell["metadata"].get("mystnb", {})
-        found += [(number, one) for one in mutant_sites.changes("".join(cell["source"]), formulas=True, drawn=drawn)]
+        source = "".join(cell["source"])
+        drawn = "plt." in source or "plots.Movie" in source
+        found += [(number, one) for one in mutant_sites.changes(source, formulas=True, drawn=drawn)]
     return found
 
 
@@ -89,7 +90,7 @@ class Chapter:
         with capture_output() as captured:
             done = self.shell.run_cell(source)
         self.plt.close("all")
-        shown = [one.data.get("text/plain", "") for one in captured.outputs]
+        shown = [one.data.get(kind, "") for one in captured.outputs for kind in ("text/plain", "text/markdown")]
         text = "\n".join([captured.stdout, *(one for one in shown if not one.startswith("<Figure"))])
         error = done.error_before_exec or done.error_in_exec
         return text, failure(error) if error else None
