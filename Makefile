@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: book html test lab chapters kernels benchmarks tasks pins clean
+.PHONY: book html test lab chapters kernels benchmarks tasks mutants pins clean
 
 book:        ## execute every chapter afresh and build the pages, warnings as errors
 html:        ## build the pages from the outputs stored in the chapters
@@ -13,8 +13,9 @@ chapters:    ## authors: execute the chapters in place and store their outputs (
 kernels:     ## tests and chapters that sample, on other processors' arithmetic and with two threads
 benchmarks:  ## speed, as ratios within one run
 tasks:       ## simple and large tasks once more, reduced: from the data to the number that decides, minutes
+mutants:     ## break formulas of the library and of chapters, one at a time: what turns red; an hour
 pins:        ## compile requirements.in into requirements.txt
 clean:       ## remove what was set up and built
 
-book html test lab chapters kernels benchmarks tasks pins clean:
+book html test lab chapters kernels benchmarks tasks mutants pins clean:
 	@$(PYTHON) tools/make.py $@ $(if $(filter chapters kernels,$@),$(ONLY))

@@ -456,3 +456,8 @@ def test_giving_up_carries_the_best_iterate(monkeypatch):
         law.density([1.0, 1.5])
     assert caught.value.partial.shape == (2,)
     assert caught.value.residual > 0
+
+
+def test_a_quarter_circle_of_tiny_rows_is_as_flat_at_zero_as_any():
+    law = laws.generalized_marchenko_pastur(1.0, [1e-16], [1.0]).singular_values()
+    assert law.density(0.0) == pytest.approx(2e8 / np.pi, rel=1e-9)

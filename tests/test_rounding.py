@@ -169,3 +169,15 @@ def test_a_row_on_the_border_of_two_atoms_is_of_the_lower_one():
     for rounding in (-1e-15, 0, 1e-15):
         law = laws.generalized_marchenko_pastur(0.01, [1.0, 100.0], [0.5 + rounding, 0.5 - rounding])
         assert np.sum(law.sample(5, np.random.default_rng(0)) < 20) == 3
+
+
+def test_a_change_of_the_size_of_rounding_leaves_no_direction():
+    """Rounding grows with the matrix: 1e-13 is lost in entries of 100, and well seen in entries of 0.01."""
+    rng = np.random.default_rng(0)
+    start, a, b = rng.standard_normal((60, 40)), rng.standard_normal(60), rng.standard_normal(40)
+    spike = 1e-10 * np.outer(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+    lengths = []
+    for size in (1e2, 1e-2):
+        recording = networks.directions(size * start, size * start + spike, count=1)
+        lengths.append(np.linalg.norm(recording.features[:, 0]))
+    assert lengths[0] < 0.1 and lengths[1] == pytest.approx(1)

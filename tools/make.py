@@ -8,6 +8,7 @@
     kernels [OPTION ...]  what rounding must not choose: tests and chapters on other processors' arithmetic
     benchmarks            speed, as ratios within one run
     tasks                 simple and large tasks once more, reduced: from the data to the number that decides, minutes
+    mutants [OPTION ...]  break formulas of the library and of chapters, one at a time: what turns red; an hour
     pins                  compile requirements.in into requirements.txt
     clean                 remove what was set up and built
 
@@ -38,10 +39,11 @@ def commands(target: str, arguments: list) -> list:
         "kernels": [["tools/kernels.py"]],
         "benchmarks": [[str(path.relative_to(ROOT))] for path in scripts],
         "tasks": [["experiments/real_tasks.py", "reduced", "2"]],
+        "mutants": [["tests/mutants.py"]],
         "pins": [["-m", "pip", "install", "--quiet", "uv"], ["tools/pin.py"]],
     }
     steps = table[target]
-    return [[*step, *arguments] for step in steps] if target in ("chapters", "kernels", "lab") else steps
+    return [[*step, *arguments] for step in steps] if target in ("chapters", "kernels", "lab", "mutants") else steps
 
 
 def main() -> None:
@@ -55,7 +57,7 @@ def main() -> None:
         commands(target, arguments)
     except KeyError:
         sys.exit(__doc__)
-    written = ["chapters"] if target in ("chapters", "lab") else []
+    written = ["chapters"] if target in ("chapters", "lab", "mutants") else []
     checkout.demand_writable(ROOT, *(ROOT / name for name in ("_build", *written)))
     python = checkout.set_up()
     inside = environment.child(python)
