@@ -305,3 +305,9 @@ def test_zeros_are_held_against_the_atom():
 def test_a_distance_of_nothing_is_refused(values, removed, named):
     with pytest.raises(ValueError, match=named):
         many_outputs.distance(np.array(values), laws.quarter_circle(1.0), removed=removed)
+
+
+def test_before_training_nothing_stands_out_whatever_the_deviation_of_the_weights():
+    for weight_std in (0.5, 1.0, 2.0):
+        problem = FrozenReadout(output_ratio=0.0, width_ratio=0.25, target_scale=3.0, weight_std=weight_std)
+        assert many_outputs.outlier(problem, 0.0) is None
