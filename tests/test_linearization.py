@@ -66,7 +66,7 @@ def test_a_product_with_its_transpose_squares_the_singular_values():
 
 
 def test_a_matrix_ten_thousand_times_smaller_has_the_same_law_on_that_scale():
-    """No length but the matrix's own enters: not in the heights above the axis, and not in where a density is asked."""
+    """No length but the matrix's own enters, neither in heights above the axis nor in where a density is asked."""
     one, small = (Spectrum(Gaussian(N, N, v)) for v in (1.0, 1e-8))
     x = np.array([0.1, 0.7, 1.3, 1.9])
     assert small.edge == pytest.approx(1e-4 * one.edge, rel=1e-5)

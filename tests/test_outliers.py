@@ -540,3 +540,10 @@ def test_replicas_give_the_standard_error_of_their_mean():
     slope = (outliers(order(1e-4)).singular_values - outliers(order(-1e-4)).singular_values) / 2e-4
     assert found.standard_error == pytest.approx(slope * np.std(shifts, ddof=1) / 2, rel=1e-2)
     assert outliers(order(0.0)).standard_error == 0
+
+
+def test_values_that_no_matrix_can_have_are_told_largest_first():
+    rng = np.random.default_rng(0)
+    A, B, c = (size * rng.standard_normal((6, 6)) for size in (3.0, 3.0, 1.0))
+    rejected = outliers.outliers(OrderParameters(np.eye(6), np.eye(6), A, B, c)).rejected
+    assert len(rejected) > 5 and np.all(np.diff(rejected.real) <= 1e-9)
