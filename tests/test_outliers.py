@@ -545,5 +545,5 @@ def test_replicas_give_the_standard_error_of_their_mean():
 def test_values_that_no_matrix_can_have_are_told_largest_first():
     rng = np.random.default_rng(0)
     A, B, c = (size * rng.standard_normal((6, 6)) for size in (3.0, 3.0, 1.0))
-    rejected = outliers.outliers(OrderParameters(np.eye(6), np.eye(6), A, B, c)).rejected
+    rejected = room.outliers(OrderParameters(np.eye(6), np.eye(6), A, B, c)).rejected
     assert len(rejected) > 5 and np.all(np.diff(rejected.real) <= 1e-9)
