@@ -546,4 +546,7 @@ def test_values_that_no_matrix_can_have_are_told_largest_first():
     rng = np.random.default_rng(0)
     A, B, c = (size * rng.standard_normal((6, 6)) for size in (3.0, 3.0, 1.0))
     rejected = room.outliers(OrderParameters(np.eye(6), np.eye(6), A, B, c)).rejected
-    assert len(rejected) > 5 and np.all(np.diff(rejected.real) <= 1e-9)
+    odd, even = room.transfer(np.eye(6), np.eye(6), A, B, c)
+    distance = np.abs(rejected[:, None] - scipy.linalg.eigvals(even @ odd)).min(axis=1)
+    assert len(rejected) > 5 and distance.max() < 1e-8
+    assert np.all(np.diff(rejected.real) <= 1e-9)
