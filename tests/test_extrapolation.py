@@ -38,9 +38,16 @@ def test_the_fit_is_that_of_numpy():
     assert fit.chi_square[0] == pytest.approx(residual @ residual, rel=1e-10)
 
 
-def test_the_standard_error_is_what_repeated_experiments_scatter_by():
-    rng, truth = np.random.default_rng(1), np.array([1.0, -2.0])
-    fits = [sweeps.extrapolate(*noisy(rng, [(100, 40), (200, 30), (400, 20)], truth, 5.0, 3.0)) for _ in range(400)]
+@pytest.mark.parametrize(
+    ("fitted", "runs", "seed"), [(sweeps.extrapolate, (40, 30, 20), 1), (sweeps.pooled, (40, 10, 2), 6)]
+)
+def test_the_standard_error_is_what_repeated_experiments_scatter_by(fitted, runs, seed):
+    rng, truth, many = (
+        np.random.default_rng(seed),
+        np.array([1.0, -2.0]),
+        list(zip((100, 200, 400), runs, strict=True)),
+    )
+    fits = [fitted(*noisy(rng, many, truth, 5.0, 3.0)) for _ in range(400)]
     distance = np.array([(fit.limit - truth) / fit.standard_error for fit in fits])
     assert np.abs(distance.mean(axis=0)).max() < 0.15 and np.abs(distance.std(axis=0) - 1).max() < 0.12
     assert np.mean([fit.chi_square for fit in fits]) == pytest.approx(1.0, abs=0.2)
@@ -109,14 +116,6 @@ def test_runs_pooled_over_sizes_are_fitted_as_by_numpy():
         line, covariance = np.polyfit(1 / sizes, values[:, j], 1, w=np.sqrt(sizes), cov=True)
         assert [fit.slope[j], fit.limit[j]] == pytest.approx(line, rel=1e-10)
         assert fit.standard_error[j] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-10)
-
-
-def test_pooled_errors_are_what_repeated_experiments_scatter_by():
-    rng, truth = np.random.default_rng(6), np.array([1.0, -2.0])
-    fits = [sweeps.pooled(*noisy(rng, [(100, 40), (200, 10), (400, 2)], truth, 5.0, 3.0)) for _ in range(400)]
-    distance = np.array([(fit.limit - truth) / fit.standard_error for fit in fits])
-    assert np.abs(distance.mean(axis=0)).max() < 0.15 and np.abs(distance.std(axis=0) - 1).max() < 0.12
-    assert np.mean([fit.chi_square for fit in fits]) == pytest.approx(1.0, abs=0.2)
 
 
 def test_pooled_runs_without_scatter_have_no_error():

@@ -43,9 +43,8 @@ def display(label: str, folder: Path = Path()) -> str | None:
         for cell in json.loads(text)["cells"]:
             source = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
             if found := ending.search(source):
-                return source[: found.start()].rpartition("\n$$\n" if "\n$$\n" in source[: found.start()] else "$$")[
-                    2
-                ]
+                before = source[: found.start()]
+                return before.rpartition("\n$$\n" if "\n$$\n" in before else "$$")[2]
     return None
 
 
