@@ -16,7 +16,8 @@ training, see `sites`. A linear network needs none, see `mlp_linear`. The progra
 """
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +26,12 @@ from .. import arguments, problems
 from ..errors import ConvergenceError, DivergenceError, InstabilityWarning
 from ..progress import bar
 from .mlp_linear import LinearMarch
+from .mlp_sampled import SampledMarch
 from .order import OrderParameters
-from .sites import ROUNDING, SampledMarch
 
 RUNAWAY = 1e6  # a loss that many times its start, or times rounding, has diverged
-CUTOFF = 1e-4  # of the largest variance in a family: directions below are sampling noise
+ROUNDING = 1e-15  # a loss that is this small at the start does not diverge when it doubles
+CUTOFF = 1e-6  # of the largest variance of a field: directions below are not followed
 PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
 
 
@@ -38,11 +40,9 @@ class MLPTheory:
     """Gradient descent of an infinitely wide network: losses, kernels, and what the spectra of its weights need.
 
     `train_loss` (steps + 1,), `predictions` (steps + 1, P, outputs): as in networks.MLPRun. `kernels` (steps + 1, L,
-    P, P): <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L. Over the record of K = len(index) pairs, each (K, K):
-    `features[l]` = Phi^l for l = 0 .. L, `gradients[l]` = G^l for l = 1 .. L, `A[l]`, `B[l]` for l = 1 .. L - 1, None
-    elsewhere; `c` (K,). `index` (K, 2) holds (step, sample); for activation "linear" (step, output), the record being
-    sum_mu Delta_{o mu} h_mu and g^l/Delta. `replicas`: the solutions on separate sites, of which all this is
-    the mean; () when it is exact. `cutoff`: eigenvalues of correlations below this fraction of the largest are noise.
+    P, P): <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L. `index` (K, 2): (step, sample) of every pair that
+    was visited; for activation "linear" (step, output), the record being sum_mu Delta_{o mu} h_mu and g^l/Delta.
+    `replicas`: the solutions on separate sites, of which all this is the mean; () when it is exact, or one.
     `amplification` (steps + 1,): the scatter of the replicas' predictions, in units of the error that the sites of
     that step alone would make if all before it were exact; nan for one replica or when exact.
     """
@@ -52,13 +52,8 @@ class MLPTheory:
     predictions: np.ndarray
     kernels: np.ndarray
     index: np.ndarray
-    c: np.ndarray
-    features: tuple
-    gradients: tuple
-    A: tuple
-    B: tuple
+    _order: Callable
     replicas: tuple = ()
-    cutoff: float = 1e-9
     amplification: np.ndarray | None = None
 
     @property
@@ -85,17 +80,7 @@ class MLPTheory:
             raise ValueError(f"layer must be one between hidden layers, 1 to {depth - 1}, got {layer}")
         if not 1 <= arguments.whole("step", step) <= self.steps:
             raise ValueError(f"step must be 1 to {self.steps}, got {step}")
-        k = slice(0, int(np.searchsorted(self.index[:, 0], step)))
-        return OrderParameters(
-            C_h=self.features[layer][k, k],
-            C_g=self.gradients[layer + 1][k, k],
-            A=self.A[layer][k, k],
-            B=self.B[layer][k, k],
-            c=np.diag(self.c[k]),
-            weight_variance=self.problem.weight_std**2,
-            cutoff=self.cutoff,
-            replicas=tuple(one.order(layer, step) for one in self.replicas),
-        )
+        return replace(self._order(layer, step), replicas=tuple(one.order(layer, step) for one in self.replicas))
 
     def standard_error(self, of) -> np.ndarray:
         """Monte Carlo standard error of the mean over replicas of `of(solution)`, any array; 0 when exact.
@@ -148,22 +133,29 @@ def solve(
 
 @dataclass(frozen=True)
 class _Record:
-    """Which samples each step visits, where their pairs begin, and the rate c of each pair."""
+    """Which samples each step visits, how many times each, and the rate c = eta gamma0/|batch| of one visit."""
 
     batches: list
-    ends: np.ndarray
-    sample: np.ndarray
-    c: np.ndarray
+    times: list
+    rates: np.ndarray
     kernel: np.ndarray
+
+    def c(self, step: int):
+        """The rate of each sample of a step's batch."""
+        return self.rates[step] * self.times[step]
+
+    def index(self, steps: int):
+        """(step, sample) of all pairs before a step."""
+        pairs = [np.column_stack([np.full(len(one), step), one]) for step, one in enumerate(self.batches[:steps])]
+        return np.concatenate([np.zeros((0, 2), int), *pairs])
 
 
 def _record(problem, steps: int) -> _Record:
-    batches = [np.asarray(problem.batch(step)) for step in range(steps)]
-    sizes = np.array([len(batch) for batch in batches], dtype=int)
-    c = np.repeat(problem.rates(steps) * problem.output_scale / np.maximum(sizes, 1), sizes)
-    sample = np.concatenate([np.zeros(0, int), *batches])
+    visited = [np.unique(problem.batch(step), return_counts=True) for step in range(steps)]
+    sizes = np.array([max(times.sum(), 1) for _, times in visited])
+    rates = problem.rates(steps) * problem.output_scale / sizes
     kernel = problem.inputs @ problem.inputs.T / problem.inputs.shape[1]
-    return _Record(batches, np.concatenate([[0], np.cumsum(sizes)]), sample, c, kernel)
+    return _Record([batch for batch, _ in visited], [times for _, times in visited], rates, kernel)
 
 
 # ---------------------------------------------------------------- either march
@@ -220,8 +212,8 @@ def _solution(march, seen: _Series) -> MLPTheory:
 
     def solution(groups, amplification, replicas=()) -> MLPTheory:
         found = (one[:, groups].mean(axis=1) for one in (losses, predictions, kernels))
-        record = march.found(max(steps - 1, 0), groups)
-        return MLPTheory(problem, *found, **record, replicas=replicas, amplification=amplification)
+        index, order = march.found(max(steps - 1, 0), groups[0])
+        return MLPTheory(problem, *found, index, order, replicas=replicas, amplification=amplification)
 
     unknown = np.full(steps, np.nan)
     if len(groups) == 1:

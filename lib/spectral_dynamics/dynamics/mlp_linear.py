@@ -7,6 +7,8 @@ the u and r of `mlp`. Its coefficients are the responses, A^l is H_r and B^l is 
 
 import numpy as np
 
+from .order import OrderParameters
+
 
 class LinearMarch:
     """hhat^l = H_u u^l + H_r r^l, ghat^l = G_u u^l + G_r r^l for l = 1 .. L, over indices (step, output).
@@ -23,7 +25,7 @@ class LinearMarch:
         size = (steps + 1) * outputs
         self.problem, self.record = problem, record
         self.s2, self.depth = problem.weight_std**2, depth
-        self.c = np.append(np.repeat(record.c[record.ends[:-1]], outputs), np.zeros(outputs))
+        self.c = np.append(np.repeat(record.rates, outputs), np.zeros(outputs))
         self.seen = np.zeros((size, problem.samples))  # Phi^0 between the record and the samples
         self.H_u, self.H_r, self.G_u, self.G_r = (
             [None] + [np.zeros((size, size)) for _ in range(depth)] for _ in "1234"
@@ -47,7 +49,7 @@ class LinearMarch:
     def update(self, t: int) -> None:
         """The step that the batch of step t makes: what later steps will know of it."""
         weights, batch = np.zeros((self.problem.outputs, self.problem.samples)), self.record.batches[t]
-        np.add.at(weights.T, batch, self.delta[batch])
+        weights[:, batch] = (self.record.times[t][:, None] * self.delta[batch]).T
         self.remember(*self._steps(t), weights)
 
     def _steps(self, t: int) -> tuple[slice, slice]:
@@ -108,18 +110,19 @@ class LinearMarch:
             found.append(square)
         return np.array(found).reshape(self.depth, *self.record.kernel.shape)
 
-    def found(self, steps: int, groups=None) -> dict:
-        """The record of `steps` updates and its order parameters."""
-        outputs, past = self.problem.outputs, self._steps(steps)[0]
+    def found(self, steps: int, group: int = 0):
+        """The pairs (step, output) of `steps` updates, and (layer, step) -> order parameters."""
+        outputs, record = self.problem.outputs, self._steps(steps)[0]
 
-        def cut(matrices):
-            return tuple(None if one is None else one[past, past] for one in matrices)
+        def order(layer: int, step: int) -> OrderParameters:
+            k = self._steps(step)[0]
+            return OrderParameters(
+                C_h=self.C[layer][k, k],
+                C_g=self.G[layer + 1][k, k],
+                A=self.H_r[layer][k, k],
+                B=self.G_u[layer + 1][k, k],
+                c=np.diag(self.c[k]),
+                weight_variance=self.s2,
+            )
 
-        return {
-            "index": np.column_stack([np.arange(past.stop) // outputs, np.arange(past.stop) % outputs]),
-            "c": self.c[past],
-            "features": cut(self.C),
-            "gradients": cut(self.G[:-1]),
-            "A": cut(self.H_r[:-1]),
-            "B": (None, *cut(self.G_u[2:])),
-        }
+        return np.column_stack([np.arange(record.stop) // outputs, np.arange(record.stop) % outputs]), order

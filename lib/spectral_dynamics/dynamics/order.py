@@ -17,7 +17,7 @@ class OrderParameters:
 
         C_h = <h h^T>,  C_g = <g g^T>,  A = < d h(t)/d r(s) >,  B = < d g(t)/d u(s) > ,
 
-    all (K, K) over the record, `u(s)` the Gaussian part of `Wbar(0) h(s)`, `r(s)` that of
+    (K_h, K_h), (K_g, K_g), (K_h, K_g) and (K_g, K_h) over the record of both sides, c (K_g, K_h), `u(s)` the Gaussian part of `Wbar(0) h(s)`, `r(s)` that of
     `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a square matrix (nu = 1) this is
     Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
 
@@ -25,7 +25,8 @@ class OrderParameters:
     they were sampled, for noise (see `share` for those just above). `replicas`: the same from separate samples, of
     which this is the mean; () if exact.
 
-    Raises ValueError for arrays that are not finite and (K, K), correlations that are not symmetric and positive
+    `features` (n, K_h) and `gradients` (m, K_g): vectors whose alignments are asked for, in terms of the recorded; those
+    themselves if None. Raises ValueError for arrays of other shapes or not finite, correlations that are not symmetric and positive
     semi-definite, and a variance, ratio or decay that is not above 0,
     a cut-off outside (0, 1), and replicas that are not OrderParameters of the same size.
     """
@@ -40,12 +41,16 @@ class OrderParameters:
     decay: float = 1.0
     cutoff: float = 1e-9
     replicas: tuple = ()
+    features: np.ndarray | None = None
+    gradients: np.ndarray | None = None
 
     def __post_init__(self):
-        size = arguments.array("C_h", self.C_h, ndim=2).shape[0]
-        for name in ("C_h", "C_g", "A", "B", "c"):
-            value = arguments.array(name, getattr(self, name), shape=(size, size))
-            object.__setattr__(self, name, value)
+        h, g = (arguments.array(name, getattr(self, name), ndim=2).shape[0] for name in ("C_h", "C_g"))
+        shapes = {"C_h": (h, h), "C_g": (g, g), "A": (h, g), "B": (g, h), "c": (g, h)}
+        shapes |= {"features": (None, h), "gradients": (None, g)}
+        for name, shape in shapes.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, arguments.array(name, getattr(self, name), shape=shape))
         for name in ("C_h", "C_g"):
             value = getattr(self, name)
             if not np.allclose(value, value.T, rtol=0, atol=1e-8 * np.abs(value).max()):
@@ -58,8 +63,8 @@ class OrderParameters:
         arguments.number("decay", self.decay, above=0)
         arguments.fraction("cutoff", self.cutoff)
         for one in self.replicas:
-            if not isinstance(one, OrderParameters) or one.C_h.shape != self.C_h.shape:
-                raise ValueError(f"replicas must be OrderParameters of {size} vectors, got {type(one).__name__}")
+            if not isinstance(one, OrderParameters):
+                raise ValueError(f"replicas must be OrderParameters, got {type(one).__name__}")
 
     def independent(self) -> "OrderParameters":
         """The same spikes, treated as if they knew nothing of the bulk: A = B = 0 (classical BBP)."""

@@ -125,6 +125,8 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
         raise ValueError(f"order must be OrderParameters, got {type(order).__name__}")
     cutoff = order.cutoff if cutoff is None else arguments.fraction("cutoff", cutoff)
     tolerance = arguments.fraction("tolerance", tolerance)
+    if len(order.replicas) > 1:
+        return _averaged([outliers(one, cutoff=cutoff, tolerance=tolerance) for one in order.replicas])
     h, g = leading(order.C_h, cutoff), leading(order.C_g, cutoff)
     reduced = _reduce(order, h, g)
     odd, even = transfer(*reduced, order.weight_variance, order.width_ratio)
@@ -133,37 +135,50 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     modes = [_mode(squares[j].real, vectors[:, j], odd, reduced, order) for j in kept]
     physical = [mode for mode in modes if mode is not None]
     unphysical = [squares[j] for j, mode in zip(kept, modes, strict=True) if mode is None]
-    z = np.array([mode[0] for mode in physical])
+    features = np.eye(len(order.C_h)) if order.features is None else order.features
+    gradients = np.eye(len(order.C_g)) if order.gradients is None else order.gradients
     return _result(
-        order.decay * z,
-        _rows([g[0] @ mode[1] for mode in physical], order.C_g.shape[0]),
-        _rows([h[0] @ mode[2] for mode in physical], order.C_h.shape[0]),
-        np.diag(order.C_g),
-        np.diag(order.C_h),
+        order.decay * np.array([mode[0] for mode in physical]),
+        _rows([gradients @ g[0] @ mode[1] for mode in physical], len(gradients)),
+        _rows([features @ h[0] @ mode[2] for mode in physical], len(features)),
+        np.einsum("ij,jk,ik->i", gradients, order.C_g, gradients),
+        np.einsum("ij,jk,ik->i", features, order.C_h, features),
         cutoff,
         bulk_edge=order.decay * bulk_edge(order.weight_variance, order.width_ratio),
         residual=np.array([mode[3] for mode in physical]),
         rejected=-np.sort(-np.concatenate([rejected, unphysical])),
-        standard_error=order.decay * _jackknife(order, h, g, z, tolerance),
+        standard_error=np.zeros(len(physical)),
     )
 
 
-def _jackknife(order, h, g, z, tolerance):
-    """The standard error of each z from leaving out one replica at a time; an outlier that is lost is at the edge."""
-    replicas = order.replicas
-    if len(replicas) < 2 or not len(z):
-        return np.zeros(len(z))
-    reduced = [_reduce(one, h, g) for one in replicas]
-    edge, found = bulk_edge(order.weight_variance, order.width_ratio), []
-    for left_out in range(len(replicas)):
-        others = [one for j, one in enumerate(reduced) if j != left_out]
-        means = [np.mean(matrices, axis=0) for matrices in zip(*others, strict=True)]
-        odd, even = transfer(*means, order.weight_variance, order.width_ratio)
-        squares = scipy.linalg.eigvals(even @ odd)
-        kept, _ = _above_the_bulk(squares, order.weight_variance, order.width_ratio, tolerance)
-        values = _value(squares[kept].real, order.weight_variance, order.width_ratio)
-        found.append(np.concatenate([values, np.full(len(z), edge)])[: len(z)])
-    return np.sqrt(len(replicas) - 1) * np.std(found, axis=0)
+def _averaged(found: list[Outliers]) -> Outliers:
+    """Means over replicas, whose bases are their own: values in order, vectors by their alignments.
+
+    A value counts that more than half of the replicas have; where one lacks it, it stands at the edge.
+    """
+    count = int(np.median([len(one.singular_values) for one in found]))
+    edge, runs = found[0].bulk_edge, len(found)
+
+    def table(name: str, missing: float):
+        rows = [getattr(one, name)[:count] for one in found]
+        filled = [np.concatenate([row, np.full((count - len(row), *row.shape[1:]), missing)]) for row in rows]
+        return np.array(filled)
+
+    z = table("singular_values", edge)
+    sides = [table(name, 0.0) for name in ("left_overlaps", "right_overlaps", "left_alignment", "right_alignment")]
+    sign = np.sign(np.einsum("rks,ks->rk", sides[3], sides[3][0]))[..., None]
+    left, right, left_cosines, right_cosines = (np.mean(sign * side, axis=0) for side in sides)
+    return Outliers(
+        z.mean(axis=0),
+        left,
+        right,
+        left_cosines,
+        right_cosines,
+        edge,
+        table("residual", 0.0).mean(axis=0),
+        np.concatenate([one.rejected for one in found]),
+        standard_error=z.std(axis=0, ddof=1) / np.sqrt(runs),
+    )
 
 
 def transfer(C_h, C_g, A, B, c, weight_variance: float = 1.0, width_ratio: float = 1.0):
