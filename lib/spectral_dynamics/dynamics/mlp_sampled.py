@@ -1,168 +1,218 @@
-"""Infinitely wide networks of any activation, by sampling: the march of the equations at the head of `mlp`."""
+"""Infinitely wide networks of any activation, by sampling: the march of the equations at the head of `sites`."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import linalg
 
+from .descent import Moving
 from .order import OrderParameters
 from .sites import Basis, Layer
 
 
 @dataclass
 class Matrix:
-    """What one replica knows of the weights between two hidden layers: bases of both sides, and what was learned.
+    """What is known of the weights between two hidden layers: bases of both sides, and what was learned.
 
-    Of every step so far: `a`, `b` coordinates of the features and gradients of its batch (padded with nothing: each
-    as long as its basis was), `c` (batch,) the rates of its samples, and the sizes of the bases after it.
+    Of every step so far: `a`, `b` coordinates of the features and gradients of its batch, each as long as its basis
+    then was, and `neglected`, the shares of both that are left to noise.
     """
 
     features: Basis
     gradients: Basis
-    M: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    learned: Moving
     a: list = field(default_factory=list)
     b: list = field(default_factory=list)
-    c: list = field(default_factory=list)
-    lost: list = field(default_factory=list)
+    neglected: list = field(default_factory=list)
 
-    def forward(self, phi, samples, std: float, kept: bool):
-        """W phi: what the initial matrix makes of the features, its memory of the gradients, and what was learned."""
-        a, u = self.features.show(phi, samples, kept)
-        self._widen()
-        answer = self.features.near.mean(phi, self.gradients.xi)
-        return a, std * u + (std * answer + _padded(a, self.M.shape[1]) @ self.M.T) @ self.gradients.e
+    def forward(self, phi, shown, std: float):
+        """W phi, of coordinates and Gaussian parts of phi that its basis has `shown`: what the initial matrix makes
+        of it, its memory of the gradients, and what was learned.
+        """
+        a, u = shown
+        self.widen()
+        near, far = self.features.near, self.features.far
+        memory = std * near.mean(phi, self.gradients.xi) + padded(a, len(self.features.e)) @ self.learned.value.T
+        return near.dtype.type(std) * u + far.mix(memory, self.gradients.e)
 
-    def backward(self, g, samples, std: float):
+    def backward(self, g, shown, std: float):
         """W^T g, likewise."""
-        b, r = self.gradients.show(g, samples, kept=True)
-        self._widen()
-        answer = self.gradients.near.mean(g, self.features.xi)
-        return b, std * r + (std * answer + b @ self.M) @ self.features.e
+        b, r = shown
+        self.widen()
+        near, far = self.gradients.near, self.gradients.far
+        memory = std * near.mean(g, self.features.xi) + padded(b, len(self.gradients.e)) @ self.learned.value
+        return near.dtype.type(std) * r + far.mix(memory, self.features.e)
 
-    def learn(self, a, b, c) -> None:
-        self.a, self.b, self.c = [*self.a, a], [*self.b, b], [*self.c, c]
-        self.M = self.M + (c[:, None] * b).T @ _padded(a, self.M.shape[1])
+    def widen(self) -> None:
+        self.learned.pad(self.gradients.size, self.features.size)
 
-    def _widen(self) -> None:
-        rows, columns = len(self.gradients.e) - self.M.shape[0], len(self.features.e) - self.M.shape[1]
-        self.M = np.pad(self.M, [(0, rows), (0, columns)])
+    def ended(self, std: float) -> "Learned":
+        """What level two may be asked for, without the sites."""
+        near, far = self.features.near, self.gradients.near
+        A, B = near.mean(self.features.e, self.gradients.xi) / std, far.mean(self.gradients.e, self.features.xi) / std
+        return Learned(A, B, self.a, self.b, np.array(self.neglected).reshape(-1, 2), std)
 
-    def order(self, step: int, std: float) -> OrderParameters:
-        """For level two, after `step` updates; the bases have grown since, and are cut back."""
-        r_h, r_g = self.a[step - 1].shape[1], self.b[step - 1].shape[1]
-        a = np.concatenate([_padded(one, r_h) for one in self.a[:step]])
-        b = np.concatenate([_padded(one, r_g) for one in self.b[:step]])
-        e, eh = self.features.e[:r_h], self.gradients.e[:r_g]
+
+@dataclass(frozen=True)
+class Learned:
+    """One matrix after the march: responses between its bases, and coordinates of what it was shown at each step."""
+
+    A: np.ndarray
+    B: np.ndarray
+    a: list
+    b: list
+    neglected: np.ndarray
+    std: float
+
+    def order(self, step: int, through: int, pushes, decay: float) -> OrderParameters:
+        """After `step` updates, `pushes` (visited,) what each visited pair weighs in the weights then; in the bases
+        of what was visited before step `through`, which is handed out as well.
+        """
+        r_h, r_g = self.a[through - 1].shape[1], self.b[through - 1].shape[1]
+        a = np.concatenate([padded(one, r_h) for one in self.a[:through]])
+        b = np.concatenate([padded(one, r_g) for one in self.b[:through]])
+        before = slice(0, len(pushes))
         return OrderParameters(
             C_h=np.eye(r_h),
             C_g=np.eye(r_g),
-            A=self.features.near.mean(e, self.gradients.xi[:r_g]) / std,
-            B=self.gradients.near.mean(eh, self.features.xi[:r_h]) / std,
-            c=(np.concatenate(self.c[:step])[:, None] * b).T @ a,
-            weight_variance=std**2,
+            A=self.A[:r_h, :r_g],
+            B=self.B[:r_g, :r_h],
+            c=(pushes[:, None] * b[before]).T @ a[before] / decay,
+            weight_variance=self.std**2,
+            decay=decay,
             features=a,
             gradients=b,
         )
 
 
-def _padded(coordinates, size: int):
+def padded(coordinates, size: int) -> np.ndarray:
+    """Coordinates in a basis that has grown since."""
     return np.pad(coordinates, [(0, 0), (0, size - coordinates.shape[1])])
 
 
 class Replica:
-    """One solution: the sites of every layer, and what the matrices between them know."""
+    """One solution: the sites of every layer, and what the matrices between them know.
 
-    def __init__(self, problem, record, count: int, rng, cutoff: float):
-        self.problem, self.record, depth = problem, record, problem.depth
-        self.layers = [None, *(Layer(count, rng) for _ in range(depth))]
-        pairs = zip(self.layers[1:], self.layers[2:], strict=False)
-        sides = [
-            (Basis(near, far, cutoff, problem.samples), Basis(far, near, cutoff, problem.samples))
-            for near, far in pairs
-        ]
-        self.matrices = [None, *(Matrix(*both) for both in sides)]
-        root = kernel_root(problem.inputs)
-        first = self.layers[1].strangers(self.layers[1].normal(root.shape[1]))
-        self.layers[1].know(first)
-        self.u, self.Q, self.w = problem.weight_std * root @ first, np.zeros((problem.samples, count)), None
+    `schedule` says which samples each step visits (see `descent`); `tangent_steps`: where the tangent kernel is found.
+    """
 
-    def observe(self, t: int):
-        """Loss, predictions, kernels, and the variance that sampling w phi leaves in the predictions, their mean."""
-        problem, last = self.problem, self.layers[-1]
-        batch = self.record.batches[t] if t < len(self.record.batches) else np.zeros(0, int)
+    work = 1  # grows as this power of the steps, once the bases have levelled off
+
+    def __init__(self, problem, schedule, count: int, rng, cutoff: float, precision: str, tangent_steps=()):
+        self.problem, self.schedule, self.tangent_steps = problem, schedule, tangent_steps
+        self.layers = [None, *(Layer(count, rng, precision) for _ in range(problem.depth))]
+        self._probe = rng.spawn(1)[0]  # draws for what is only looked at: the march does not depend on it
+        root, first = kernel_root(problem.inputs), self.layers[1]
+        known = first.strangers(first.normal(root.shape[1]))
+        first.know(known, first.family())
+        self.matrices = [None]
+        for near, far in zip(self.layers[1:], self.layers[2:], strict=False):
+            sides = Basis(near, far, cutoff, problem.samples), Basis(far, near, cutoff, problem.samples)
+            self.matrices.append(Matrix(*sides, Moving(np.zeros((0, 0)), problem)))
+        self.u, self.w = first.mix(problem.weight_std * root, known), None
+        self.Q = Moving(np.zeros((problem.samples, count), first.dtype), problem)
+
+    def observe(self, t: int) -> dict:
+        """What the network is at step t: see `mlp._SERIES`."""
+        problem, last, batch = self.problem, self.layers[-1], self.schedule.batch(t)
         others = np.setdiff1d(np.arange(problem.samples), batch)
-        self._seen = self._forward(batch, kept=True)
-        phi = self._seen[1]
-        whole = [np.empty((problem.samples, last.count)) for _ in phi]
-        for samples, fields in ((batch, phi), (others, self._forward(others, kept=False)[1])):
-            for into, values in zip(whole, fields, strict=True):
-                into[samples] = values
+        whole = [
+            [np.empty((problem.samples, last.count), last.dtype) for _ in range(problem.depth)] for _ in ("h", "phi")
+        ]
+        for samples, kept in ((batch, True), (others, False)):
+            if samples.size:
+                for into, values in zip(whole, self._forward(t, samples, kept), strict=True):
+                    for place, value in zip(into, values, strict=True):
+                        place[samples] = value
+        self._seen, phi = whole, whole[1]
         if self.w is None:  # f(0) = 0, whatever the sites
-            last.know(_directions(whole[-1], last))
+            last.know(_directions(phi[-1], last), last.family())
             start = last.strangers(last.normal(problem.outputs))
-            last.know(start)
-            self.w = problem.weight_std * start
-        f = last.mean(whole[-1], self.w) / problem.output_scale * (t > 0)
-        scatter = last.mean(whole[-1] ** 2, self.w**2) / problem.output_scale**2 - f**2
-        kernels = np.stack([last.mean(one, one) for one in whole])
-        self._delta = problem.targets[batch] - f[batch]
-        return np.sum((problem.targets - f) ** 2) / problem.samples, f, kernels, np.mean(scatter) / last.count
+            last.know(start, last.family())
+            self.w = Moving(last.dtype.type(problem.weight_std) * start, problem)
+        w = self.w.value
+        f = last.mean(phi[-1], w) / problem.output_scale * (t > 0)
+        scatter = last.mean(phi[-1] ** 2, w**2) / problem.output_scale**2 - f**2
+        self._delta = problem.residual(f[batch], batch)
+        return {
+            "loss": problem.mean_loss(f),
+            "predictions": f,
+            "kernels": np.array([last.mean(one, one) for one in phi]),
+            "site_error": np.mean(scatter) / last.count,
+            "tangent": self._tangent(t) if t in self.tangent_steps else None,
+        }
 
     def update(self, t: int) -> None:
         """The step that the batch of step t makes."""
-        problem, batch, c = self.problem, self.record.batches[t], self.record.c(t)
-        (h, phi, a), delta = self._seen, self._delta
-        z = delta @ self.w
-        self.w = self.w + (c[:, None] * delta).T @ phi[-1]
+        problem, batch, delta, layers = self.problem, self.schedule.batch(t), self._delta, self.layers
+        rate, weight, decay = self.schedule.rates[t], self.schedule.weights[t], self.schedule.decay[t]
+        std = problem.weight_std * decay
+        h, phi = ([one[batch] for one in part] for part in self._seen)
+        z = layers[-1].mix(delta, self.w.value)
+        self.w.push(layers[-1].mix((weight[:, None] * delta).T, phi[-1]), rate)
         for l in range(problem.depth, 0, -1):
             g = problem.phi_prime(h[l - 1]) * z
             if l == 1:
-                self.Q[batch] += c[:, None] * g
+                self.Q.push(weight[:, None].astype(g.dtype) * g, rate, batch)
                 return
             matrix = self.matrices[l - 1]
-            b, z = matrix.backward(g, batch, problem.weight_std)
-            matrix.learn(a[l - 2], b, c)
+            b, r = matrix.gradients.show(g, batch)
+            z = matrix.backward(g, (b, r), std)
+            matrix.b.append(b)
+            matrix.neglected.append((matrix.features.neglected, matrix.gradients.neglected))
+            force = (weight[:, None] * b).T @ padded(matrix.a[-1], matrix.features.size)
+            matrix.learned.push(force, rate)
 
-    def _forward(self, samples, kept: bool):
-        """h^1 .. h^L, phi(h^1) .. phi(h^L), and coordinates of the latter but the last, of some samples."""
-        h = [self.u[samples] + self.record.kernel[samples] @ self.Q]
-        phi, coordinates = [self.problem.phi(h[0])], []
+    def _forward(self, t: int, samples, kept: bool):
+        """h^1 .. h^L and phi(h^1) .. phi(h^L) of some samples; the bases see those that are `kept`."""
+        problem, decay, first = self.problem, self.schedule.decay[t], self.layers[1]
+        h = [first.dtype.type(decay) * self.u[samples] + first.mix(self.schedule.kernel[samples], self.Q.value)]
+        phi = [problem.phi(h[0])]
         for matrix in self.matrices[1:]:
-            a, here = matrix.forward(phi[-1], samples, self.problem.weight_std, kept)
-            h, coordinates = [*h, here], [*coordinates, a]
-            phi.append(self.problem.phi(here))
-        return h, phi, coordinates
+            basis = matrix.features
+            if kept:
+                shown = basis.show(phi[-1], samples)
+                matrix.a.append(shown[0])
+            else:
+                shown = basis.glance(phi[-1], basis.veils[samples])
+            h.append(matrix.forward(phi[-1], shown, problem.weight_std * decay))
+            phi.append(problem.phi(h[-1]))
+        return h, phi
+
+    def _tangent(self, t: int) -> np.ndarray:
+        """K (P, outputs, P, outputs) of all samples at step t."""
+        problem, (h, phi) = self.problem, self._seen
+        P, C, std = problem.samples, problem.outputs, problem.weight_std * self.schedule.decay[t]
+        last = self.layers[-1]
+        kernels = [self.schedule.kernel, *(last.mean(one, one) for one in phi)]
+        K = np.einsum("mn,op->monp", kernels[-1], np.eye(C))
+        z = np.repeat(self.w.value[None], P, axis=0).reshape(P * C, -1)
+        for l in range(problem.depth, 0, -1):
+            g = np.repeat(problem.phi_prime(h[l - 1]), C, axis=0) * z
+            K += kernels[l - 1][:, None, :, None] * self.layers[l].mean(g, g).reshape(P, C, P, C)
+            if l > 1:
+                basis = self.matrices[l - 1].gradients
+                hidden = basis.far.strangers(basis.far.normal(P * C, self._probe))
+                z = self.matrices[l - 1].backward(g, basis.glance(g, hidden), std)
+        return K
+
+    def found(self):
+        """(layer, step, through) -> order parameters, and of every matrix what was neglected; the sites may go."""
+        problem, schedule = self.problem, self.schedule
+        learned = [None, *(matrix.ended(problem.weight_std) for matrix in self.matrices[1:])]
+
+        def order(layer: int, step: int, through: int) -> OrderParameters:
+            return learned[layer].order(step, through, schedule.pushes(step), schedule.decay[step])
+
+        neglected = np.array([one.neglected for one in learned[1:]]).reshape(problem.depth - 1, -1, 2)
+        return order, neglected.swapaxes(0, 1)
 
 
 def _directions(fields, layer: Layer):
     """An orthonormal basis of fields, whatever is above rounding."""
     values, vectors = np.linalg.eigh(layer.mean(fields, fields))
-    kept = values > 1e-12 * max(values[-1], 1e-30)
-    return (vectors[:, kept] / np.sqrt(values[kept])).T @ fields
-
-
-class SampledMarch:
-    """Replicas side by side; `record` says which samples each step visits (see `mlp`), `cutoff` as in `mlp.solve`."""
-
-    work = 1  # grows as this power of the steps, once the bases have levelled off
-
-    def __init__(self, problem, record, groups: int, count: int, rng, cutoff: float):
-        self.problem, self.record, self.groups, self.cutoff = problem, record, groups, cutoff
-        self.replicas = [Replica(problem, record, count, one, cutoff) for one in rng.spawn(groups)]
-
-    def observe(self, t: int):
-        """What the network is at step t: losses, predictions, kernels, errors of the sites, of each group."""
-        return tuple(np.array(values) for values in zip(*(one.observe(t) for one in self.replicas), strict=True))
-
-    def update(self, t: int) -> None:
-        """The step that the batch of step t makes."""
-        for one in self.replicas:
-            one.update(t)
-
-    def found(self, steps: int, group: int):
-        """The pairs (step, sample) visited in `steps` updates, and (layer, step) -> order parameters of one group."""
-        one, std = self.replicas[group], self.problem.weight_std
-        return self.record.index(steps), lambda layer, step: one.matrices[layer].order(step, std)
+    kept = values > np.finfo(layer.dtype).eps ** 0.75 * max(values[-1], 1e-30)
+    return layer.mix((vectors[:, kept] / np.sqrt(values[kept])).T, fields)
 
 
 def kernel_root(inputs):

@@ -5,59 +5,103 @@ shown is kept not as a record of all pairs (step, sample) but as an orthonormal 
 so far, <e_i e_j> = delta_ij over the sites of layer l, each with a fresh Gaussian xi_j on the sites of layer l + 1,
 and likewise eh_j of the gradients g^{l+1} with Gaussians zeta_j on layer l. What it has learned is one small matrix M:
 
-    phi = a e ,  g = b eh ,                                   coordinates (samples, r) of the fields of a step
-    h^{l+1} = std a xi   + [ std <phi zeta> + a M^T ] eh ,    by Stein's lemma <phi zeta> is the response to zeta
-    z^l     = std b zeta + [ std <g xi>     + b M   ] e ,
-    M <- M + c b^T a .
+    phi = a e ,  g = b eh ,                                  coordinates (samples, r) of the fields of a step
+    h^{l+1} = d std a xi   + [ d std <phi zeta> + a M^T ] eh ,   by Stein's lemma <phi zeta> is the response to zeta
+    z^l     = d std b zeta + [ d std <g xi>     + b M   ] e ,
+    M moves along (gamma0/|batch|) b^T a ,
 
-A basis grows by what a step's fields have outside it, and levels off when training does; a step costs P r sites.
+with d what weight decay has left of W^l(0). A basis grows by what a step's fields have outside it, and levels off when
+training does; one step costs P r sites.
 """
+
 
 import numpy as np
 from scipy import linalg
 
 from ..errors import ConvergenceError
 
-RIDGE = 1e-6  # of a field of variance 1: what is left of one that is made of known ones
+RIDGE = {"double": 1e-6, "single": 1e-4}  # of a field of variance 1: what is left of one that is made of known ones
 TINY = 1e-30  # of a variance of 1: fields that are zero have no directions
+
+
+class Family:
+    """Fields on the sites of one layer, added to as training goes on. `places`: when each of them became known."""
+
+    def __init__(self, count: int, dtype):
+        self._store, self.places = np.empty((0, count), dtype), []
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(number, sites)"""
+        return self._store[: len(self.places)]
+
+    def add(self, fields, places) -> None:
+        size = len(self.places)
+        if size + len(fields) > len(self._store):  # room for more, so that copying stays rare
+            room = np.empty((size // 4 + len(fields), self._store.shape[1]), self._store.dtype)
+            self._store = np.concatenate([self.rows, room])
+        self._store[size : size + len(fields)] = fields
+        self.places += places
 
 
 class Layer:
     """The neurons of one layer, and all fields on them that new Gaussians must have no correlation with."""
 
-    def __init__(self, count: int, rng):
-        self.count, self.rng = count, rng
-        self._known, self._gram = np.ones((1, count)), np.ones((1, 1))
+    def __init__(self, count: int, rng, precision: str):
+        self.count, self.rng, self.ridge = count, rng, RIDGE[precision]
+        self.dtype = np.dtype({"double": np.float64, "single": np.float32}[precision])
+        self.families, self.size, self._factor = [], 0, np.zeros((0, 0))
+        self.know(np.ones((1, count)), self.family())
 
-    def mean(self, first, second):
+    def family(self) -> Family:
+        """A new one, with nothing in it."""
+        self.families.append(Family(self.count, self.dtype))
+        return self.families[-1]
+
+    def mean(self, first, second) -> np.ndarray:
         """< first second > over the sites."""
-        return first @ second.T / self.count
+        return np.asarray(first @ second.T, np.float64) / self.count
 
-    def normal(self, number: int):
-        return self.rng.standard_normal((number, self.count))
+    def mix(self, weights, fields) -> np.ndarray:
+        """Sums of fields."""
+        return np.asarray(weights, self.dtype) @ fields
 
-    def know(self, fields) -> None:
-        """From here on these are known."""
-        size, new = len(self._gram), len(fields)
+    def normal(self, number: int, rng=None) -> np.ndarray:
+        """Gaussians, the same numbers in both precisions."""
+        return (rng or self.rng).standard_normal((number, self.count)).astype(self.dtype, copy=False)
+
+    def know(self, fields, family: Family) -> None:
+        """From here on these are known, as part of a family. The factor of the Gram matrix of all grows by them."""
+        size, new = self.size, len(fields)
         if size + new > self.count // 2:
             raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
-        cross = self.mean(fields, self._known[:size])
-        self._gram = np.block([[self._gram, cross.T], [cross, self.mean(fields, fields)]])
-        if size + new > len(self._known):  # room for twice as many, so that copying stays rare
-            self._known = np.concatenate([self._known[:size], np.empty((size + new, self.count))])
-        self._known[size : size + new] = fields
+        fields = np.asarray(fields, self.dtype)
+        rows = linalg.solve_triangular(self._factor, self._shadow(fields).T, lower=True).T
+        corner = self.mean(fields, fields) + self.ridge * np.eye(new) - rows @ rows.T
+        factor = np.zeros((size + new, size + new))
+        factor[:size, :size], factor[size:, :size] = self._factor, rows
+        factor[size:, size:] = np.linalg.cholesky(corner)
+        self._factor, self.size = factor, size + new
+        family.add(fields, list(range(size, size + new)))
 
-    def strangers(self, x):
+    def _shadow(self, x) -> np.ndarray:
+        """< x known >, known fields in the order in which they came."""
+        shadow = np.empty((len(x), self.size))
+        for family in self.families:
+            shadow[:, family.places] = self.mean(x, family.rows)
+        return shadow
+
+    def strangers(self, x) -> np.ndarray:
         """The Gaussians x with variance 1, and no correlation with each other and what is known.
 
         By the symmetric root, so that a rotation of x is one of the result.
         """
-        known = self._known[: len(self._gram)]
-        factor = linalg.cho_factor(self._gram + RIDGE * np.eye(len(known)), lower=True)
         for _ in range(2):  # what the ridge has left
-            x = x - linalg.cho_solve(factor, self.mean(known, x)).T @ known
+            weights = linalg.cho_solve((self._factor, True), self._shadow(x).T).T
+            for family in self.families:
+                x = x - self.mix(weights[:, family.places], family.rows)
         values, vectors = np.linalg.eigh(self.mean(x, x))
-        return (vectors / np.sqrt(values)) @ vectors.T @ x
+        return self.mix((vectors / np.sqrt(values)) @ vectors.T, x)
 
 
 class Basis:
@@ -66,33 +110,56 @@ class Basis:
     A direction is an eigenvector of the covariance of what a step's fields have outside the basis. It is taken when
     its variance is above `cutoff` of the largest variance of a field so far. Its Gaussian is made of one Gaussian per
     sample, its `veil`, so that signs, and rotations within a degenerate space, cancel. What is below has its
-    variance and covariances as noise, made of the same veils at all steps, and is neither learned nor answered.
+    variance and covariances as noise, made of the same veils at all steps (noise that is drawn anew walks at random,
+    and the fields that see it have new directions at every step), and is neither learned nor answered.
     """
 
     def __init__(self, near: Layer, far: Layer, cutoff: float, samples: int):
         self.near, self.far, self.cutoff, self.top = near, far, cutoff, 0.0
-        self.veils = far.normal(samples)
-        self.e, self.xi = np.zeros((0, near.count)), np.zeros((0, far.count))
+        self.veils = far.strangers(far.normal(samples))
+        self._e, self._xi = near.family(), far.family()
+        self.neglected = 0.0  # of the last fields that were kept: the share of their variance that is left to noise
 
-    def show(self, fields, samples, kept: bool):
-        """Coordinates of fields (b, sites) and u, W(0) times them over std; what is `kept` may make the basis grow."""
+    @property
+    def e(self) -> np.ndarray:
+        return self._e.rows
+
+    @property
+    def xi(self) -> np.ndarray:
+        return self._xi.rows
+
+    @property
+    def size(self) -> int:
+        return len(self._e.places)
+
+    def outside(self, fields):
+        """Coordinates of fields, and of the rest its covariance: roots of eigenvalues, and eigenvectors."""
         a = self.near.mean(fields, self.e)
         block = self.near.mean(fields, fields)
         values, vectors = np.linalg.eigh(block - a @ a.T)
-        roots = np.sqrt(np.maximum(values, 0))
-        hidden = vectors.T @ self.veils[samples]
-        if not kept:
-            return a, a @ self.xi + (vectors * roots) @ hidden
         self.top = max(self.top, float(block.diagonal().max(initial=0.0)))
-        new = values > max(self.cutoff * self.top, TINY)
-        fresh = vectors.T @ self.far.normal(len(fields))  # as many whatever is new
+        return a, np.sqrt(np.maximum(values, 0)), vectors, block.trace()
+
+    def glance(self, fields, hidden):
+        """Coordinates and Gaussian parts of fields that are forgotten at once; `hidden`: a Gaussian for each."""
+        top = self.top
+        a, roots, vectors, _ = self.outside(fields)
+        self.top = top
+        return a, self.far.mix(a, self.xi) + self.far.mix((vectors * roots) @ vectors.T, hidden)
+
+    def show(self, fields, samples):
+        """Coordinates of fields and u, W(0) times them over std; the basis grows."""
+        a, roots, vectors, variance = self.outside(fields)
+        hidden = self.far.mix(vectors.T, self.veils[samples])
+        new = roots**2 > max(self.cutoff * self.top, TINY)
+        self.neglected = float(np.sum(roots[~new] ** 2) / max(variance, TINY))
+        fresh = self.far.mix(vectors.T, self.far.normal(len(fields)))  # as many whatever is new
         if new.any():
-            xi = self.far.strangers(hidden[new])
-            e = (vectors[:, new] / roots[new]).T @ (fields - a @ self.e)
-            u = a @ self.xi + (vectors[:, new] * roots[new]) @ xi + (vectors[:, ~new] * roots[~new]) @ hidden[~new]
-            self.veils[samples] = vectors @ np.where(new[:, None], fresh, hidden)
-            self.far.know(xi)
-            self.near.know(e)
-            self.e, self.xi = np.concatenate([self.e, e]), np.concatenate([self.xi, xi])
-            return np.concatenate([a, vectors[:, new] * roots[new]], axis=1), u
-        return a, a @ self.xi + (vectors * roots) @ hidden
+            e = self.near.mix((vectors[:, new] / roots[new]).T, fields - self.near.mix(a, self.e))
+            xi, extra = self.far.strangers(hidden[new]), vectors[:, new] * roots[new]
+            self.veils[samples] = self.far.mix(vectors, np.where(new[:, None], fresh, hidden))
+            self.far.know(xi, self._xi)
+            self.near.know(e, self._e)
+            a = np.concatenate([a, extra], axis=1)
+        rest = self.far.mix(vectors[:, ~new] * roots[~new], hidden[~new])
+        return a, self.far.mix(a, self.xi) + rest
