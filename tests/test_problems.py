@@ -114,6 +114,89 @@ def test_a_bad_regression_is_refused_by_name(changed, message):
         problems.LeastSquares(**{"data_ratio": 2.0, "learning_rate": 0.1, **changed})
 
 
+LABELS = [2, 0, 1, 1, 2, 0]
+
+
+def labelled(**changed):
+    return mlp(**{"targets": LABELS, "loss": "cross_entropy", **changed})
+
+
+def test_labels_are_rows_of_zeros_and_ones():
+    problem = labelled()
+    np.testing.assert_array_equal(problem.targets, np.eye(3)[LABELS])
+    assert problem.outputs == 3 and not problem.targets.flags.writeable
+    soft = labelled(targets=[[0.25, 0.75]] * 6)
+    np.testing.assert_array_equal(soft.targets, np.tile([0.25, 0.75], (6, 1)))
+    np.testing.assert_array_equal(mlp(targets=LABELS).targets, np.array(LABELS)[:, None])  # of the squared loss
+
+
+F = np.random.default_rng(2).standard_normal((4, 6, 3))  # predictions of four steps
+
+
+@pytest.mark.parametrize("problem", [mlp(targets=np.eye(3)[LABELS] + 0.2), labelled()], ids=["squared", "entropy"])
+def test_the_residual_is_minus_the_slope_of_what_is_descended(problem):
+    """P times the mean loss, of the squared one half: its slope in f_o of a sample is -Delta_o of that sample."""
+    factor, step = 6 * (0.5 if problem.loss == "squared" else 1.0), 1e-6
+    for mu, o in np.ndindex(6, 3):
+        moved = np.zeros((6, 3))
+        moved[mu, o] = step
+        slope = factor * (problem.mean_loss(F + moved) - problem.mean_loss(F - moved)) / (2 * step)
+        np.testing.assert_allclose(problem.residual(F)[:, mu, o], -slope, atol=1e-8)
+        delta = (problem.residual(F + moved) - problem.residual(F - moved)) / (2 * step)
+        metric = problem.output_metric(F)[:, mu, :, o]  # and the metric is minus the slope of the residual
+        np.testing.assert_allclose(delta[:, mu], -metric, atol=1e-8)
+    some = [4, 0, 4]
+    np.testing.assert_array_equal(problem.residual(F[:, some], some), problem.residual(F)[:, some])
+    assert problem.mean_loss(F).shape == (4,) and problem.output_metric(F).shape == (4, 6, 3, 3)
+
+
+def test_losses_by_hand():
+    assert mlp(targets=np.ones((6, 2))).mean_loss(np.full((6, 2), 4.0)) == 18  # (1 - 4)^2 twice
+    assert labelled().mean_loss(np.zeros((6, 3))) == pytest.approx(np.log(3), rel=1e-15)
+    np.testing.assert_allclose(labelled().residual(np.zeros((6, 3)))[0], [-1 / 3, -1 / 3, 2 / 3])
+    sure = 1e4 * np.eye(3)[LABELS]  # exp(10^4) overflows
+    assert labelled().mean_loss(sure) == 0 and labelled().mean_loss(-sure) == pytest.approx(1e4 + np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"loss": "hinge"}, "loss must be one of 'squared', 'cross_entropy'"),
+        ({"targets": [0, 1, 2, 0, 1, -1]}, "must be whole labels from 0, or rows of probabilities"),
+        ({"targets": Y / 2 + 0.7}, "must be whole labels from 0, or rows of probabilities"),
+        ({"targets": [0] * 6}, "targets of loss 'cross_entropy' must name at least 2 outputs, got 1"),
+        ({"targets": np.ones((6, 1))}, "must name at least 2 outputs, got 1"),
+        ({"targets": [0, 1]}, r"targets must have shape \(6\)"),
+        ({"targets": np.eye(5)}, r"targets must have shape \(6, any\)"),
+        ({"targets": np.full((6, 2), 0.6)}, "rows of probabilities.* of sum 1.* sums from 1.2 to 1.2"),
+        ({"targets": [[1.5, -0.5]] * 6}, "rows of probabilities, not negative.* entries from -0.5"),
+        ({"momentum": -0.1}, "momentum must be at least 0"),
+        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
+        ({"weight_decay": np.nan}, "weight_decay must be a finite"),
+    ],
+)
+def test_bad_training_of_a_network_is_refused_by_name(changed, message):
+    with pytest.raises(ValueError, match=message):
+        labelled(**changed)
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (lambda problem: problem.residual(F[0, :5]), r"f must have the shape \(6, 3\) in its last 2 dimension"),
+        (lambda problem: problem.residual(F[0], [1, 2]), r"f must have the shape \(2, 3\)"),
+        (lambda problem: problem.mean_loss(F[0, 0]), r"f must have the shape \(6, 3\) .* got \(3,\)"),
+        (lambda problem: problem.mean_loss(F[..., :2]), r"f must have the shape \(6, 3\)"),
+        (lambda problem: problem.output_metric(F[..., :2]), r"f must have the shape \(3,\) in its last 1 dimension"),
+    ],
+)
+def test_predictions_of_another_shape_are_refused(question, message):
+    for problem in (labelled(), mlp(targets=np.ones((6, 3)))):
+        with pytest.raises(ValueError, match=message):
+            question(problem)
+
+
 def linear(**changed):
     return problems.DeepLinear(**{"depth": 3, "data_ratio": 2.0, "learning_rate": 0.05, **changed})
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erf
+from scipy.special import erf, log_softmax, softmax
 
 from . import arguments
 
@@ -83,8 +83,7 @@ class DeepLinear:
         object.__setattr__(self, "learning_rate", _learning_rate(self.learning_rate))
         arguments.number("weight_std", self.weight_std, above=0)
         arguments.number("noise_std", self.noise_std, at_least=0)
-        if not arguments.number("momentum", self.momentum, at_least=0) < 1:
-            raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+        _momentum(self.momentum)
         arguments.number("weight_decay", self.weight_decay, at_least=0)
 
     @property
@@ -154,10 +153,18 @@ class MLP:
 
     Both start at the same speed in function space; only the first moves its features by order one.
 
-    `inputs` (P, D); `targets` (P,) or (P, outputs), kept as (P, outputs). `activation`: a key of `ACTIVATIONS`
-    or a pair (phi, phi') of vectorized functions. `learning_rate`: a number, or an array with one entry per
-    step. `batches`: integers (steps, B), the samples of each step's batch, or None for all of them at every
-    step. Arrays are copied and cannot be written to. Raises ValueError.
+    `loss` "squared" is the above; "cross_entropy" descends -sum_mu,o y log softmax(f)/|batch|, and what changes is
+    the residual alone: Delta = y - softmax(f) takes the place of y - f everywhere. With G = (what += adds)/eta,
+    `momentum` mu in [0, 1) and `weight_decay` lam, in the units of eta, every Wbar^l and w moves by
+
+        V <- mu V + G - lam W ,   W <- W + eta V ,   V = 0 before the first step.
+
+    `inputs` (P, D); `targets` (P,) or (P, outputs), kept as (P, outputs); with cross-entropy whole labels from 0
+    (P,), kept as rows of 0 and 1 with as many outputs as the largest label needs, or rows of probabilities
+    (P, outputs >= 2). `activation`: a key of `ACTIVATIONS` or a pair (phi, phi') of vectorized functions.
+    `learning_rate`: a number, or an array with one entry per step. `batches`: integers (steps, B), the samples of
+    each step's batch, or None for all of them at every step. Arrays are copied and cannot be written to. Raises
+    ValueError.
     """
 
     inputs: np.ndarray
@@ -169,11 +176,16 @@ class MLP:
     learning_rate: float | np.ndarray = 0.1
     weight_std: float = 1.0
     batches: np.ndarray | None = None
+    loss: str = "squared"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         inputs = _frozen(arguments.array("inputs", self.inputs, ndim=2))
         object.__setattr__(self, "inputs", inputs)
-        object.__setattr__(self, "targets", _targets(self.targets, len(inputs)))
+        kept = {"squared": _targets, "cross_entropy": _probabilities}
+        targets = kept[arguments.one_of("loss", self.loss, kept)](self.targets, len(inputs))
+        object.__setattr__(self, "targets", targets)
         arguments.whole("depth", self.depth, at_least=1)
         _activation(self.activation)
         arguments.number("output_scale", self.output_scale, above=0)
@@ -182,6 +194,8 @@ class MLP:
         arguments.number("weight_std", self.weight_std, above=0)
         if self.batches is not None:
             object.__setattr__(self, "batches", _batches(self.batches, len(inputs)))
+        _momentum(self.momentum)
+        arguments.number("weight_decay", self.weight_decay, at_least=0)
 
     @property
     def samples(self) -> int:
@@ -218,6 +232,37 @@ class MLP:
         if step >= len(self.batches):
             raise ValueError(f"batches has {len(self.batches)} rows, step {step} needs at least {step + 1}")
         return self.batches[step]
+
+    def residual(self, f, samples=slice(None)) -> np.ndarray:
+        """Delta = y - f or y - softmax(f) of predictions f (..., len(samples), outputs), an array of the same shape.
+
+        `samples`: which of the P samples they are of, an index of rows. Raises ValueError for other shapes.
+        """
+        targets = self.targets[samples]
+        f = _predictions(f, targets.shape)
+        return targets - (f if self.loss == "squared" else softmax(f, axis=-1))
+
+    def mean_loss(self, f) -> np.ndarray:
+        """The loss of predictions f (..., P, outputs) of all samples, (...,). Raises ValueError for other shapes.
+
+        The mean over samples of sum_o (y - f)^2, without the factor 1/2 of what is descended, or of the cross-entropy
+        -sum_o y log softmax(f).
+        """
+        if self.loss == "squared":
+            return np.sum(self.residual(f) ** 2, axis=(-2, -1)) / self.samples
+        f = _predictions(f, self.targets.shape)
+        return -np.sum(self.targets * log_softmax(f, axis=-1), axis=(-2, -1)) / self.samples
+
+    def output_metric(self, f) -> np.ndarray:
+        """M = -dDelta/df of every sample: the identity, or diag p - p p^T with p = softmax(f).
+
+        f (..., outputs), M (..., outputs, outputs). With K the tangent kernel, f' = eta K Delta/P moves the residual
+        by Delta' = -eta M K Delta/P. Raises ValueError for another number of outputs.
+        """
+        f = _predictions(f, self.targets.shape[1:])
+        p = np.ones_like(f) if self.loss == "squared" else softmax(f, axis=-1)
+        metric = p[..., None] * np.eye(self.outputs)
+        return metric if self.loss == "squared" else metric - p[..., None] * p[..., None, :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,8 +304,7 @@ class Classifier:
         arguments.number("output_scale", self.output_scale, above=0)
         object.__setattr__(self, "learning_rate", _learning_rate(self.learning_rate))
         arguments.number("weight_std", self.weight_std, above=0)
-        if not arguments.number("momentum", self.momentum, at_least=0) < 1:
-            raise ValueError(f"momentum must be below 1, got {self.momentum!r}")
+        _momentum(self.momentum)
 
     @property
     def phi(self) -> Callable:
@@ -287,6 +331,39 @@ def _targets(targets, samples: int) -> np.ndarray:
     if np.ndim(targets) == 1:
         return _frozen(arguments.array("targets", targets, shape=(samples,))[:, None])
     return _frozen(arguments.array("targets", targets, shape=(samples, None)))
+
+
+def _probabilities(targets, samples: int) -> np.ndarray:
+    """Rows (P, outputs) that sum to 1, made of whole labels (P,) if that is what is given."""
+    if np.ndim(targets) == 1:
+        labels = arguments.array("targets", targets, shape=(samples,))
+        if np.any(labels != np.round(labels)) or labels.min() < 0:
+            raise ValueError("targets of loss 'cross_entropy' must be whole labels from 0, or rows of probabilities")
+        rows = np.eye(int(labels.max()) + 1)[labels.astype(int)]
+    else:
+        rows = arguments.array("targets", targets, shape=(samples, None))
+    if rows.shape[1] < 2:
+        raise ValueError("targets of loss 'cross_entropy' must name at least 2 outputs, got 1")
+    sums = rows.sum(axis=1)
+    if rows.min() < 0 or np.abs(sums - 1).max() > 1e-9:
+        raise ValueError(
+            "targets of loss 'cross_entropy' must be rows of probabilities, not negative and of sum 1, "
+            f"got entries from {rows.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}"
+        )
+    return _frozen(rows)
+
+
+def _predictions(f, shape: tuple) -> np.ndarray:
+    """f as an array whose last axes have this shape; what diverged may hold anything."""
+    f = np.asarray(f, dtype=np.float64)
+    if f.shape[-len(shape) :] != shape:
+        raise ValueError(f"f must have the shape {shape} in its last {len(shape)} dimension(s), got {f.shape}")
+    return f
+
+
+def _momentum(value) -> None:
+    if not arguments.number("momentum", value, at_least=0) < 1:
+        raise ValueError(f"momentum must be below 1, got {value!r}")
 
 
 def _learning_rate(value) -> float | np.ndarray:
