@@ -80,9 +80,12 @@ def test_the_future_does_not_act_on_the_past():
     other = solved(MLP(**given, learning_rate=np.array([0.3] * 5 + [0.05] * 3)), 8, sites=1200)
     assert np.array_equal(early.predictions[:6], other.predictions[:6])
     assert not np.allclose(early.predictions[6:], other.predictions[6:])
-    A, B = early.A[1].reshape(8, 6, 8, 6), early.B[1].reshape(8, 6, 8, 6)
-    for step in range(8):
-        assert not A[step, :, step:].any() and not B[step, :, step + 1 :].any()
+    order = early.replicas[0].order(1, 8)
+    sizes = [early.replicas[0].order(1, step).c.shape for step in range(1, 9)]
+    for known_g, known_h in [(0, sizes[0][1]), *((sizes[s][0], sizes[s + 1][1]) for s in range(7))]:
+        assert np.abs(order.A[:known_h, known_g:]).max(initial=0) < 1e-9  # features of a step, Gaussians of its z
+        assert np.abs(order.B[:known_g, known_h:]).max(initial=0) < 1e-9
+    assert np.abs(order.A).max() > 0.05 and np.abs(order.B).max() > 0.05
 
 
 # --- limits -------------------------------------------------------------------------------------------------------

@@ -39,14 +39,14 @@ class Moving:
 class Schedule:
     """What the steps of a problems.MLP are.
 
-    `batches`: the samples that each of `steps` updates visits, each of them once; `weights`: how much each of them
-    counts, gamma0 times how often it is in the batch, over its size; `rates` (steps,). `memory` (steps + 1, steps): what
-    the push of step s weighs in the weights at t, and `decay` (steps + 1,): what is left there of the initial ones.
-    `kernel` (P, P): x.x'/D.
+    `batches`: the samples that each of `steps` updates visits, each of them once, and `times`, how often; `scales`
+    (steps,): gamma0/|batch|; `rates` (steps,). `memory` (steps + 1, steps): what the push of step s weighs in the
+    weights at t, and `decay` (steps + 1,): what is left there of the initial ones. `kernel` (P, P): x.x'/D.
     """
 
     batches: list
-    weights: list
+    times: list
+    scales: np.ndarray
     rates: np.ndarray
     memory: np.ndarray
     decay: np.ndarray
@@ -60,9 +60,13 @@ class Schedule:
         """The samples of a step, none after the last one."""
         return self.batches[step] if step < self.steps else np.zeros(0, int)
 
+    def weights(self, step: int) -> np.ndarray:
+        """How much each sample of a step counts."""
+        return self.scales[step] * self.times[step]
+
     def pushes(self, step: int) -> np.ndarray:
         """What each pair (s, sample) that was visited before `step` weighs in the weights there."""
-        parts = [self.memory[step, s] * self.weights[s] for s in range(step)]
+        parts = [self.memory[step, s] * self.weights(s) for s in range(step)]
         return np.concatenate([np.zeros(0), *parts])
 
     def index(self, steps: int) -> np.ndarray:
@@ -74,7 +78,9 @@ class Schedule:
 def schedule(problem, steps: int) -> Schedule:
     """Of so many steps of a problems.MLP. Raises ValueError where its rates or batches end before."""
     visited = [np.unique(problem.batch(step), return_counts=True) for step in range(steps)]
-    weights = [problem.output_scale * times / max(times.sum(), 1) for _, times in visited]
+    times = [times for _, times in visited]
+    scales = np.array([problem.output_scale / max(one.sum(), 1) for one in times])
     memory, decay = optimizer_kernel(problem, steps)
     kernel = problem.inputs @ problem.inputs.T / problem.inputs.shape[1]
-    return Schedule([batch for batch, _ in visited], weights, problem.rates(steps), memory[:, :steps], decay, kernel)
+    batches = [batch for batch, _ in visited]
+    return Schedule(batches, times, scales, problem.rates(steps), memory[:, :steps], decay, kernel)

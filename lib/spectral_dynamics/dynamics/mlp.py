@@ -1,37 +1,41 @@
 """Level one for infinitely wide networks in muP: order parameters of gradient descent in training time.
 
 A network of problems.MLP with N -> infinity at fixed samples. A pair (step s, sample mu of its batch) is one index k;
-Phi^l = <phi(h^l) phi(h^l)>, G^l = <g^l g^l>, c_k = eta gamma0/|batch|, and theta is 1 where k' is of an earlier step.
+Phi^l = <phi(h^l) phi(h^l)>, G^l = <g^l g^l>, c_k is what the push of pair k weighs in the weights now: eta
+gamma0/|batch| for plain descent and k of an earlier step; d what weight decay has left of the initial weights, else 1.
 Every neuron is a draw of the same process:
 
-    h^{l+1}_k = u_k + sum_k' [ s2 A^l + c theta Phi^l ]_{k k'} g^{l+1}_k' ,    u ~ N(0, s2 Phi^l) ,
-    z^l_k     = r_k + sum_k' [ s2 B^l + c theta G^{l+1} ]_{k k'} phi(h^l_k') , r ~ N(0, s2 G^{l+1}) ,
+    h^{l+1}_k = d u_k + sum_k' [ d s2 A^l + c Phi^l ]_{k k'} g^{l+1}_k' ,    u ~ N(0, s2 Phi^l) ,
+    z^l_k     = d r_k + sum_k' [ d s2 B^l + c G^{l+1} ]_{k k'} phi(h^l_k') , r ~ N(0, s2 G^{l+1}) ,
     g^l = phi'(h^l) z^l ,   A^l = <d phi(h^l)/d r^l> ,  B^l = <d g^{l+1}/d u^{l+1}> ,
-    z^L_k = sum_o Delta_{o k} w_o ,  w_o = w_o(0) + sum_k' c theta Delta_{o k'} phi(h^L_k') ,
+    z^L_k = sum_o Delta_{o k} w_o ,  w_o = d w_o(0) + sum_k' c Delta_{o k'} phi(h^L_k') ,
     f_o = <w_o phi(h^L)>/gamma0 ,
 
-with Phi^0 = x.x'/D, A^0 = 0 and no B^L. It is solved by sampling: a fixed set of neurons ("sites") is carried through
-training, see `sites`. A linear network needs none, see `mlp_linear`. The programme is that of Bordelon and Pehlevan
-(2022) and Lauditi, Pehlevan and Bordelon (2026).
+with Phi^0 = x.x'/D, A^0 = 0 and no B^L; Delta is the residual of the problem's loss. It is solved by sampling: a fixed
+set of neurons ("sites") is carried through training, and the pairs through bases of what they span, see `sites`. A
+linear network needs no sites, see `mlp_linear`. The programme is that of Bordelon and Pehlevan (2022) and Lauditi,
+Pehlevan and Bordelon (2026).
 """
 
+import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .. import arguments, problems
 from ..errors import ConvergenceError, DivergenceError, InstabilityWarning
 from ..progress import bar
+from .descent import schedule
 from .mlp_linear import LinearMarch
-from .mlp_sampled import SampledMarch
+from .mlp_sampled import Replica
 from .order import OrderParameters
 
 RUNAWAY = 1e6  # a loss that many times its start, or times rounding, has diverged
 ROUNDING = 1e-15  # a loss that is this small at the start does not diverge when it doubles
-CUTOFF = 1e-6  # of the largest variance of a field: directions below are not followed
+CUTOFF, MANY = 1e-2, 300  # of the largest variance of a field, for so many samples: directions below are noise
+SITES, EACH, DOUBLINGS = 5000, 28, 5  # of a replica: at least, for each of up to MANY samples, and when too few
 PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
 
 
@@ -39,26 +43,39 @@ PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 
 class MLPTheory:
     """Gradient descent of an infinitely wide network: losses, kernels, and what the spectra of its weights need.
 
-    `train_loss` (steps + 1,), `predictions` (steps + 1, P, outputs): as in networks.MLPRun. `kernels` (steps + 1, L,
-    P, P): <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L. `index` (K, 2): (step, sample) of every pair that
-    was visited; for activation "linear" (step, output), the record being sum_mu Delta_{o mu} h_mu and g^l/Delta.
+    `train_loss` (steps + 1,), `predictions` (steps + 1, P, outputs): as in networks.MLPRun. `kernels` (S, L, P, P):
+    <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L, at the S steps `kernel_steps`. `index` (K, 2): (step, sample)
+    of every pair that was visited; for activation "linear" (step, output), the record being sum_mu Delta_{o mu} h_mu
+    and g^l/Delta.
+    `neglected` (steps, L - 1, 2): of the features and of the gradients that a hidden matrix was shown at each step,
+    the share of their variance that lies in directions below the cut-off, which are noise and teach nothing.
     `replicas`: the solutions on separate sites, of which all this is the mean; () when it is exact, or one.
     `amplification` (steps + 1,): the scatter of the replicas' predictions, in units of the error that the sites of
-    that step alone would make if all before it were exact; nan for one replica or when exact.
+    that step alone would make if all before it were exact; nan for one replica or when exact. `sites`: neurons of
+    each replica; 0 when exact.
     """
 
     problem: problems.MLP
     train_loss: np.ndarray
     predictions: np.ndarray
     kernels: np.ndarray
+    kernel_steps: np.ndarray
     index: np.ndarray
-    _order: Callable
+    neglected: np.ndarray
+    _order: Callable = field(repr=False)
+    _tangent: dict = field(repr=False)
+    sites: int = 0
     replicas: tuple = ()
     amplification: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
         return len(self.train_loss) - 1
+
+    @property
+    def tangent_steps(self) -> tuple[int, ...]:
+        """Where `tangent_kernel` is known, ascending."""
+        return tuple(sorted(self._tangent))
 
     @property
     def parted(self) -> int | None:
@@ -70,17 +87,36 @@ class MLPTheory:
         beyond = np.flatnonzero(np.nan_to_num(self.amplification, nan=0.0) > PARTED)
         return int(beyond[0]) if beyond.size else None
 
-    def order(self, layer: int, step: int) -> OrderParameters:
+    def order(self, layer: int, step: int, through: int | None = None) -> OrderParameters:
         """What level two needs of the hidden weights Wbar^layer, layer = 1 .. L - 1, after `step` updates.
 
-        Raises ValueError for another layer or step. (Of W^0, N x D at fixed D, there is no bulk in this limit.)
+        In orthonormal bases of the features and gradients visited so far, with the coordinates of those themselves,
+        in the order of `index`: alignments are with them. `through`: of all that is visited before this step, at least
+        `step`, the default; step + 1 adds what the weights after `step` updates are shown next. Replicas have bases of
+        their own. Raises ValueError for another layer or step, and where weight decay has left nothing of the
+        initial weights. (Of W^0, N x D at fixed D, there is no bulk in this limit.)
         """
-        depth = self.problem.depth
+        depth, last = self.problem.depth, self.steps
         if not 1 <= arguments.whole("layer", layer) < depth:
             raise ValueError(f"layer must be one between hidden layers, 1 to {depth - 1}, got {layer}")
-        if not 1 <= arguments.whole("step", step) <= self.steps:
-            raise ValueError(f"step must be 1 to {self.steps}, got {step}")
-        return replace(self._order(layer, step), replicas=tuple(one.order(layer, step) for one in self.replicas))
+        if not 1 <= arguments.whole("step", step) <= last:
+            raise ValueError(f"step must be 1 to {last}, got {step}")
+        through = step if through is None else arguments.whole("through", through)
+        if not step <= through <= last:
+            raise ValueError(f"through must be {step} to {last}, got {through}")
+        replicas = tuple(one.order(layer, step, through) for one in self.replicas)
+        return replace(replicas[0] if replicas else self._order(layer, step, through), replicas=replicas)
+
+    def tangent_kernel(self, step: int) -> np.ndarray:
+        """K (P, outputs, P, outputs), in whose units f' = eta K Delta/|batch|, the mean over replicas.
+
+        K^{oo'}_{mu nu} = sum_{l=0..L} Phi^l_{mu nu} <g^{l+1,o}_mu g^{l+1,o'}_nu>, with g^{l,o} the gradient of
+        w_o . phi(h^L) (last term: Phi^L where o = o'). At one of the `tangent_steps` that were given to `solve`;
+        raises ValueError for another.
+        """
+        if arguments.whole("step", step) not in self._tangent:
+            raise ValueError(f"step must be one of the tangent_steps, {self.tangent_steps}, got {step}")
+        return self._tangent[step]
 
     def standard_error(self, of) -> np.ndarray:
         """Monte Carlo standard error of the mean over replicas of `of(solution)`, any array; 0 when exact.
@@ -97,16 +133,30 @@ class MLPTheory:
 
 
 def solve(
-    problem, steps: int, *, sites: int = 20_000, rng=None, replicas: int = 4, cutoff: float = CUTOFF, progress=None
+    problem,
+    steps: int,
+    *,
+    sites: int | None = None,
+    rng=None,
+    replicas: int = 4,
+    cutoff: float | None = None,
+    precision: str = "double",
+    kernel_steps=None,
+    tangent_steps=(),
+    progress=None,
 ) -> MLPTheory:
     """Solve for `steps` updates, on `sites` neurons in `replicas` groups that know nothing of each other.
 
-    Sites of a group are whitened: their Gaussians have exactly the covariance they should. `cutoff`: in each family
-    of fields, directions whose variance is below this fraction of the largest are left to noise; from there to 1.25
-    times as much they come in by degrees. The solution is a continuous function of the problem: what is drawn depends
-    on shapes and `rng` alone, and no eigenvector's sign or order enters. Memory: 16 L sites K bytes, K the number of
-    pairs (step, sample) that are visited. `activation="linear"` is exact and needs no `rng`. `progress`: show a bar
-    on standard error; None: only on a terminal, and only once a second has passed.
+    Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to 8400
+    in each replica, by the number of samples, and twice as many again where the independent fields that appear are
+    more than a third of that. `cutoff`: directions of features and gradients whose variance is below this fraction of
+    the largest are left to noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
+    `precision`: "double", or "single" for the sites, twice as fast.
+    `kernel_steps`, `tangent_steps`: where `kernels` and `tangent_kernel` are kept; None: at all steps, (): nowhere.
+    `activation="linear"` is exact and needs no `rng`. `progress`: show a bar on standard error; None: only on a
+    terminal, and only once a second has passed.
+    One step costs P r sites in each replica, r the number of directions; memory is about 16 L r sites bytes. What is
+    drawn depends on shapes and `rng` alone; no eigenvector's sign or order enters.
     Warns (InstabilityWarning) when replicas part, see `MLPTheory.parted`. Raises ValueError on bad input or
     parametrization "ntk" (its infinite width learns no features), DivergenceError, with `.step` and `.partial` (all
     before that step), when the loss is not finite or above RUNAWAY times its start, and ConvergenceError, with
@@ -117,107 +167,138 @@ def solve(
     if problem.parametrization != "mup":
         raise ValueError(f"problem must be in muP, got parametrization {problem.parametrization!r}")
     steps = arguments.whole("steps", steps)
-    record = _record(problem, steps)
+    plan, asked = schedule(problem, steps), _asked(steps, kernel_steps, tangent_steps)
     if problem.activation == "linear":
-        return _solved(LinearMarch(problem, record), steps, progress)
+        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], steps, asked, progress)
     replicas = arguments.whole("replicas", replicas, at_least=1)
-    sites = arguments.whole("sites", sites, at_least=100 * replicas) // replicas
-    cutoff = arguments.number("cutoff", cutoff, above=0)
-    march = SampledMarch(problem, record, replicas, sites, arguments.generator("rng", rng), cutoff)
-    theory = _solved(march, steps, progress)
+    groups = arguments.generator("rng", rng).spawn(replicas)
+    visited = min(MANY, len(np.unique(np.concatenate([np.zeros(0, int), *plan.batches]))))
+    cutoff = CUTOFF * (max(visited, 1) / MANY) ** 2 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
+    options = cutoff, arguments.one_of("precision", precision, ("double", "single")), asked[1]
+    count = max(SITES, EACH * visited)
+    if sites is not None:
+        count = arguments.whole("sites", sites, at_least=100 * replicas) // replicas
+    for attempt in range(DOUBLINGS):
+        marches = [lambda one=one: Replica(problem, plan, count, copy.deepcopy(one), *options) for one in groups]
+        try:
+            theory = _solved(problem, marches, steps, asked, progress)
+            break
+        except ConvergenceError:
+            if sites is not None or attempt == DOUBLINGS - 1:
+                raise
+            count *= 2
     if theory.parted is not None:
         message = f"replicas part at step {theory.parted}: the learning rate is too large for one solution"
         warnings.warn(message, InstabilityWarning, stacklevel=2)
     return theory
 
 
-@dataclass(frozen=True)
-class _Record:
-    """Which samples each step visits, how many times each, and the rate c = eta gamma0/|batch| of one visit."""
-
-    batches: list
-    times: list
-    rates: np.ndarray
-    kernel: np.ndarray
-
-    def c(self, step: int):
-        """The rate of each sample of a step's batch."""
-        return self.rates[step] * self.times[step]
-
-    def index(self, steps: int):
-        """(step, sample) of all pairs before a step."""
-        pairs = [np.column_stack([np.full(len(one), step), one]) for step, one in enumerate(self.batches[:steps])]
-        return np.concatenate([np.zeros((0, 2), int), *pairs])
-
-
-def _record(problem, steps: int) -> _Record:
-    visited = [np.unique(problem.batch(step), return_counts=True) for step in range(steps)]
-    sizes = np.array([max(times.sum(), 1) for _, times in visited])
-    rates = problem.rates(steps) * problem.output_scale / sizes
-    kernel = problem.inputs @ problem.inputs.T / problem.inputs.shape[1]
-    return _Record([batch for batch, _ in visited], [times for _, times in visited], rates, kernel)
+def _asked(steps: int, *given) -> tuple:
+    """The steps at which kernels, and tangent kernels, are kept."""
+    found = []
+    for name, value in zip(("kernel_steps", "tangent_steps"), given, strict=True):
+        if value is not None and not np.iterable(value):
+            raise ValueError(f"{name} must be a sequence of steps, or None for all of them, got {value!r}")
+        found.append([arguments.whole(name, step) for step in (range(steps + 1) if value is None else value)])
+        if max(found[-1], default=0) > steps:
+            raise ValueError(f"{name} must be 0 to {steps}, got {max(found[-1])}")
+    return tuple(found)
 
 
 # ---------------------------------------------------------------- either march
 
 
-def _solved(march, steps: int, progress) -> MLPTheory:
-    """A march through `steps` updates. It carries `groups` solutions: `observe(t)` says what they are at step t (see
-    _Series), `update(t)` makes the step, `found(steps, groups)` is the record so far; its work grows as t^`work`.
-    """
-    seen, work = _Series([], [], [], []), np.arange(steps + 2) ** march.work
+@dataclass(frozen=True)
+class _Run:
+    """One march: `rows`, what the network was at each step, until `failure`, an error or None. See `found` of both."""
+
+    rows: list
+    order: Callable
+    index: Callable
+    neglected: np.ndarray
+    failure: Exception | None
+    sites: int
+
+
+def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
+    """The marches, one after the other so that only one has its sites in memory, and the mean of what they found."""
+    runs, work = [], np.arange(steps + 2) ** (LinearMarch.work if len(marches) == 1 else Replica.work)
     # Counted in work done, so that the time left is told right.
-    ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]), progress)
+    ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]) * len(marches), progress)
+    until = steps
     with ticks, np.errstate(over="ignore", invalid="ignore"):
-        for t in range(steps + 1):
-            try:
-                now = march.observe(t)
-                _unless_diverged(march, t, seen, now[0])
-                for series, value in zip(seen, now, strict=True):
-                    series.append(value)
-                if t < steps:
-                    march.update(t)
-            except ConvergenceError as error:
-                raise ConvergenceError(f"at step {t} {error}", _solution(march, seen)) from None
-            except np.linalg.LinAlgError:  # fields have overflowed before a loss was known
-                message = f"training diverged at step {t}: fields are not finite"
-                raise DivergenceError(message, t, _solution(march, seen)) from None
-            ticks.update(int(work[t + 1] - work[t]))
-    return _solution(march, seen)
+        for make in marches:
+            runs.append(_marched(make(), steps, until, asked[0], lambda t: ticks.update(int(work[t + 1] - work[t]))))
+            until = len(runs[-1].rows) - 1 if runs[-1].failure else until
+    failures = [(len(run.rows), run.failure) for run in runs if run.failure]
+    solution = _solution(problem, runs, asked)
+    if not failures:
+        return solution
+    failure = min(failures, key=lambda pair: pair[0])[1]
+    failure.partial = solution
+    raise failure
 
 
-class _Series(NamedTuple):
-    """Of every step, per group. `site_errors`: the variance of predictions that the sites of the step alone make."""
+def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
+    """One of them through `steps` updates, or only to where another has failed: `observe(t)` says what it is at step t,
+    `update(t)` makes the step, `found()` is what it knows.
+    """
+    rows, failure = [], None
+    for t in range(until + 1):
+        try:
+            now = march.observe(t)
+            limit = RUNAWAY * max(rows[0]["loss"], ROUNDING) if t else np.inf
+            if not now["loss"] <= limit:
+                raise DivergenceError(f"training diverged at step {t}: the loss is {now['loss']:.3g}", t)
+            rows.append(now if t in kernel_steps else now | {"kernels": None})
+            if t < steps:
+                march.update(t)
+        except DivergenceError as error:
+            failure = error
+        except ConvergenceError as error:
+            failure = ConvergenceError(f"at step {t} {error}")
+        except np.linalg.LinAlgError:  # fields have overflowed before a loss was known
+            failure = DivergenceError(f"training diverged at step {t}: fields are not finite", t)
+        if failure:
+            break
+        tick(t)
+    return _Run(rows, *march.found(), failure, march.count)
 
-    losses: list
-    predictions: list
-    kernels: list
-    site_errors: list
 
+def _solution(problem, runs: list[_Run], asked) -> MLPTheory:
+    """One solution for each run, as far as all of them came, and their mean."""
+    length = min(len(run.rows) for run in runs)
+    kernel_steps, tangent_steps = ([step for step in steps if step < length] for steps in asked)
 
-def _unless_diverged(march, t: int, seen: _Series, loss) -> None:
-    limit = RUNAWAY * np.maximum(seen.losses[0], ROUNDING) if t else np.inf
-    if not np.all(loss <= limit):
-        message = f"training diverged at step {t}: the loss is {loss.max():.3g}"
-        raise DivergenceError(message, t, _solution(march, seen))
+    def mean(runs, name: str, steps, shape):
+        values = [[run.rows[step][name] for step in steps] for run in runs]
+        return np.mean(values, axis=0).reshape(len(steps), *shape)
 
+    samples, outputs, every = problem.samples, problem.outputs, range(length)
+    kernel, tangent = (problem.depth, samples, samples), (samples, outputs, samples, outputs)
 
-def _solution(march, seen: _Series) -> MLPTheory:
-    """One solution for each group of sites, and their mean."""
-    problem, steps, groups = march.problem, len(seen.losses), list(range(march.groups))
-    shapes = (), (problem.samples, problem.outputs), (problem.depth, problem.samples, problem.samples), ()
-    losses, predictions, kernels, site_errors = (
-        np.reshape(series, (steps, len(groups), *shape)) for series, shape in zip(seen, shapes, strict=True)
-    )
+    def solution(runs, amplification, replicas=()) -> MLPTheory:
+        kernels = mean(runs, "tangent", tangent_steps, tangent)
+        return MLPTheory(
+            problem,
+            train_loss=mean(runs, "loss", every, ()),
+            predictions=mean(runs, "predictions", every, (samples, outputs)),
+            kernels=mean(runs, "kernels", kernel_steps, kernel),
+            kernel_steps=np.array(kernel_steps, int),
+            index=runs[0].index(max(length - 1, 0)),
+            neglected=np.mean([run.neglected[: max(length - 1, 0)] for run in runs], axis=0),
+            _order=runs[0].order,
+            _tangent=dict(zip(tangent_steps, kernels, strict=True)),
+            sites=runs[0].sites,
+            replicas=replicas,
+            amplification=amplification,
+        )
 
-    def solution(groups, amplification, replicas=()) -> MLPTheory:
-        found = (one[:, groups].mean(axis=1) for one in (losses, predictions, kernels))
-        index, order = march.found(max(steps - 1, 0), groups[0])
-        return MLPTheory(problem, *found, index, order, replicas=replicas, amplification=amplification)
-
-    unknown = np.full(steps, np.nan)
-    if len(groups) == 1:
-        return solution(groups, unknown)
-    scatter = np.mean(predictions.var(axis=1, ddof=1), axis=(1, 2))
-    amplification = np.sqrt(scatter / np.mean(site_errors, axis=1))
-    return solution(groups, amplification, tuple(solution([one], unknown) for one in groups))
+    unknown = np.full(length, np.nan)
+    if len(runs) == 1:
+        return solution(runs, unknown)
+    predictions = np.array([[row["predictions"] for row in run.rows[:length]] for run in runs])
+    predictions = predictions.reshape(len(runs), length, samples, outputs)
+    scatter = np.mean(predictions.var(axis=0, ddof=1), axis=(1, 2))
+    amplification = np.sqrt(scatter / mean(runs, "site_error", every, ()))
+    return solution(runs, amplification, tuple(solution([run], unknown) for run in runs))

@@ -99,7 +99,7 @@ class Replica:
     work = 1  # grows as this power of the steps, once the bases have levelled off
 
     def __init__(self, problem, schedule, count: int, rng, cutoff: float, precision: str, tangent_steps=()):
-        self.problem, self.schedule, self.tangent_steps = problem, schedule, tangent_steps
+        self.problem, self.schedule, self.count, self.tangent_steps = problem, schedule, count, tangent_steps
         self.layers = [None, *(Layer(count, rng, precision) for _ in range(problem.depth))]
         self._probe = rng.spawn(1)[0]  # draws for what is only looked at: the march does not depend on it
         root, first = kernel_root(problem.inputs), self.layers[1]
@@ -113,7 +113,7 @@ class Replica:
         self.Q = Moving(np.zeros((problem.samples, count), first.dtype), problem)
 
     def observe(self, t: int) -> dict:
-        """What the network is at step t: see `mlp._SERIES`."""
+        """What the network is at step t: see `mlp._Series`."""
         problem, last, batch = self.problem, self.layers[-1], self.schedule.batch(t)
         others = np.setdiff1d(np.arange(problem.samples), batch)
         whole = [
@@ -145,7 +145,7 @@ class Replica:
     def update(self, t: int) -> None:
         """The step that the batch of step t makes."""
         problem, batch, delta, layers = self.problem, self.schedule.batch(t), self._delta, self.layers
-        rate, weight, decay = self.schedule.rates[t], self.schedule.weights[t], self.schedule.decay[t]
+        rate, weight, decay = self.schedule.rates[t], self.schedule.weights(t), self.schedule.decay[t]
         std = problem.weight_std * decay
         h, phi = ([one[batch] for one in part] for part in self._seen)
         z = layers[-1].mix(delta, self.w.value)
@@ -197,15 +197,18 @@ class Replica:
         return K
 
     def found(self):
-        """(layer, step, through) -> order parameters, and of every matrix what was neglected; the sites may go."""
+        """(layer, step, through) -> order parameters, steps -> pairs (step, sample), and what was neglected by each
+        matrix at each step. The sites may go.
+        """
         problem, schedule = self.problem, self.schedule
         learned = [None, *(matrix.ended(problem.weight_std) for matrix in self.matrices[1:])]
 
         def order(layer: int, step: int, through: int) -> OrderParameters:
             return learned[layer].order(step, through, schedule.pushes(step), schedule.decay[step])
 
-        neglected = np.array([one.neglected for one in learned[1:]]).reshape(problem.depth - 1, -1, 2)
-        return order, neglected.swapaxes(0, 1)
+        steps = min((len(one.neglected) for one in learned[1:]), default=schedule.steps)
+        neglected = np.array([one.neglected[:steps] for one in learned[1:]]).reshape(problem.depth - 1, steps, 2)
+        return order, schedule.index, neglected.swapaxes(0, 1)
 
 
 def _directions(fields, layer: Layer):

@@ -76,7 +76,7 @@ class Layer:
         if size + new > self.count // 2:
             raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
         fields = np.asarray(fields, self.dtype)
-        rows = linalg.solve_triangular(self._factor, self._shadow(fields).T, lower=True).T
+        rows = linalg.solve_triangular(self._factor, self._shadow(fields).T, lower=True, check_finite=False).T
         corner = self.mean(fields, fields) + self.ridge * np.eye(new) - rows @ rows.T
         factor = np.zeros((size + new, size + new))
         factor[:size, :size], factor[size:, :size] = self._factor, rows
@@ -97,7 +97,7 @@ class Layer:
         By the symmetric root, so that a rotation of x is one of the result.
         """
         for _ in range(2):  # what the ridge has left
-            weights = linalg.cho_solve((self._factor, True), self._shadow(x).T).T
+            weights = linalg.cho_solve((self._factor, True), self._shadow(x).T, check_finite=False).T
             for family in self.families:
                 x = x - self.mix(weights[:, family.places], family.rows)
         values, vectors = np.linalg.eigh(self.mean(x, x))

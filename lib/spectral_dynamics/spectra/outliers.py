@@ -21,10 +21,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from .. import arguments
 from ..dynamics.order import OrderParameters
+from ..errors import ConvergenceError
 from . import gram
+
+DENSE = 600  # eigenproblems up to that size are solved whole
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,10 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     a quarter above it in part (see `dynamics.order.share`); by default `order.cutoff`. 1e-8 to 1e-10 for exact order
     parameters, 1e-3 to 1e-4 for sampled ones. `tolerance`: an eigenvalue counts as real when its imaginary part is
     below this fraction of its modulus. `order.independent()`
-    gives the classical result. Standard errors are those of the jackknife over `order.replicas`.
-    Raises ValueError for anything but OrderParameters, or a cut-off outside (0, 1).
+    gives the classical result. Of `order.replicas` the means: of values in order, and of the alignments of each; where
+    values lie closer than their scatter, look at one replica at a time. Standard errors are those of these means.
+    Raises ValueError for anything but OrderParameters, or a cut-off outside (0, 1), and ConvergenceError when the
+    iteration for the outer eigenvalues of a large record fails.
     """
     if not isinstance(order, OrderParameters):
         raise ValueError(f"order must be OrderParameters, got {type(order).__name__}")
@@ -130,7 +136,7 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     h, g = leading(order.C_h, cutoff), leading(order.C_g, cutoff)
     reduced = _reduce(order, h, g)
     odd, even = transfer(*reduced, order.weight_variance, order.width_ratio)
-    squares, vectors = scipy.linalg.eig(even @ odd)
+    squares, vectors = _outer(odd, even, order.weight_variance * np.sqrt(order.width_ratio))
     kept, rejected = _above_the_bulk(squares, order.weight_variance, order.width_ratio, tolerance)
     modes = [_mode(squares[j].real, vectors[:, j], odd, reduced, order) for j in kept]
     physical = [mode for mode in modes if mode is not None]
@@ -141,14 +147,33 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
         order.decay * np.array([mode[0] for mode in physical]),
         _rows([gradients @ g[0] @ mode[1] for mode in physical], len(gradients)),
         _rows([features @ h[0] @ mode[2] for mode in physical], len(features)),
-        np.einsum("ij,jk,ik->i", gradients, order.C_g, gradients),
-        np.einsum("ij,jk,ik->i", features, order.C_h, features),
+        np.sum(gradients @ order.C_g * gradients, axis=1),
+        np.sum(features @ order.C_h * features, axis=1),
         cutoff,
         bulk_edge=order.decay * bulk_edge(order.weight_variance, order.width_ratio),
         residual=np.array([mode[3] for mode in physical]),
         rejected=-np.sort(-np.concatenate([rejected, unphysical])),
         standard_error=np.zeros(len(physical)),
     )
+
+
+def _outer(odd, even, threshold: float):
+    """Eigenvalues of even @ odd and their vectors: all of them, or of a large matrix those beyond the threshold."""
+    size = len(odd)
+    if size <= DENSE:
+        return scipy.linalg.eig(even @ odd)
+    start, number = np.random.default_rng(0).standard_normal(size), 24
+    product = LinearOperator((size, size), lambda vector: even @ (odd @ vector), dtype=float)
+    while True:
+        try:
+            squares, vectors = eigs(product, k=number, v0=start)
+        except ArpackNoConvergence as error:
+            raise ConvergenceError("Arnoldi did not reach the outer eigenvalues", error.eigenvalues) from error
+        if np.abs(squares).min() < threshold:
+            return squares, vectors
+        number *= 2
+        if number > size // 4:
+            return scipy.linalg.eig(even @ odd)
 
 
 def _averaged(found: list[Outliers]) -> Outliers:
@@ -217,6 +242,8 @@ def leading(correlation, cutoff):
 
     What is kept in part is multiplied by its share on the way there and back: at 0 it is left out of every product.
     """
+    if np.array_equal(correlation, np.eye(len(correlation))):  # a basis that is orthonormal already
+        return correlation, correlation
     values, vectors = scipy.linalg.eigh(correlation)
     share = gram.kept(values, cutoff)
     basis, scale = vectors[:, share > 0] * share[share > 0], np.sqrt(max(values[-1], np.finfo(float).tiny))

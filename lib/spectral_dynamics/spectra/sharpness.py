@@ -17,6 +17,10 @@ bulk knows nothing of that, and gives z as an explicit function of a_L, the resp
 Solved for overlaps with the record and responses to it the site equations are a linear map of these onto themselves,
 and z is an outlier where that map has the eigenvalue 1. With weight decay W(0) stands for what is left of it,
 decay W(0), and s2 for decay^2 sigma^2. The programme is that of Lauditi, Pehlevan and Bordelon (2026).
+
+A network on P given samples has K itself (`tangent_kernel` of a solution of `dynamics.mlp`), of finite size: the
+residual moves by Delta' = -eta M K Delta/P, with M = 1 for the squared loss and diag p - p p^T for cross-entropy, and
+the mode is the largest eigenvalue of M K/P. There is no bulk.
 """
 
 from dataclasses import dataclass
@@ -24,6 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 from scipy.optimize import brentq
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from threadpoolctl import threadpool_limits
 
 from .. import arguments
@@ -49,6 +54,9 @@ class Mode:
     alignment    |cosine| of the error vector v with the eigenvector y of M Sigma, the direction in input space in
                  which v itself moves (population: y is the eigenvector of M); 0 when there is no outlier. The
                  eigenvector of Sigma M is another one, q, with y = M q.
+
+    On given samples there is no bulk: its edge is 0, and the alignment is that of the residual Delta with the
+    eigenvector of M K.
     """
 
     value: float
@@ -61,12 +69,15 @@ class Mode:
 def leading_mode(theory, step: int, population: bool = False) -> Mode:
     """The leading mode after `step` updates, in units in which plain descent is stable for eta value < 2.
 
-    `theory`: a solution of the deep linear dynamics (`dynamics.deep_linear.solve`). `population=False`: the operator
-    of the training set; with fresh batches, of the batch that the step is about to use; where the problem has
+    `theory`: a solution of the deep linear dynamics (`dynamics.deep_linear.solve`), or of a network on given samples
+    (`dynamics.mlp.solve`) with `step` among its `tangent_steps`; then the operator is that of all samples, whatever
+    the batches. `population=False`: the operator of the training set; with fresh batches, of the batch that the step is about to use; where the problem has
     neither, the population's, as with `population=True`. Momentum and weight decay enter by the weights alone: the
     operator is that of plain descent. Raises ValueError on bad input and where weight decay has left nothing of
     the initial weights, and ConvergenceError when the search for the outlier contradicts itself.
     """
+    if hasattr(theory, "tangent_kernel"):
+        return _of_kernel(theory, step, population)
     operator = operator_at(theory, step, population)
     edge = edge_response(operator)
     bulk_edge = float(responses(edge, operator).z)
@@ -92,12 +103,11 @@ class Trajectory:
 
 
 def trajectory(theory, steps=None, population: bool = False) -> Trajectory:
-    """`leading_mode` at `steps`, a sequence of whole numbers; None: at every step, from 0 on.
+    """`leading_mode` at `steps`, a sequence of whole numbers; None: at every step, from 0 on, or all `tangent_steps`.
 
     Raises as `leading_mode` does; a ConvergenceError carries in `.partial` the trajectory up to the step before.
     """
-    operator_at(theory, 0, population)
-    steps, modes = list(range(theory.steps + 1) if steps is None else steps), []
+    steps, modes = list(_known_steps(theory) if steps is None else steps), []
 
     def found() -> Trajectory:
         fields = [[getattr(mode, name) for mode in modes] for name in Mode.__annotations__]
@@ -117,7 +127,8 @@ def stable_rate(solve, bracket, rtol: float = 1e-4) -> float:
 
     `solve(eta)` gives the theory trained at the constant rate eta; a DivergenceError from it means above. lambda is
     the value of `leading_mode` on the training set (of the population, when there is none), t runs over all steps.
-    With heavy ball the limit is 2 (1 + momentum). `bracket` = (low, high): a rate below and one above, between which
+    With heavy ball the limit is 2 (1 + momentum). Of a network on given samples t runs over the theory's
+    `tangent_steps`. `bracket` = (low, high): a rate below and one above, between which
     it is bisected to a relative accuracy of `rtol`. Raises ValueError on bad input, with fresh batches (their limit
     is another one) and when the bracket does not enclose the edge; ConvergenceError as `leading_mode`.
     """
@@ -131,11 +142,11 @@ def stable_rate(solve, bracket, rtol: float = 1e-4) -> float:
             theory = solve(float(rate))
         except DivergenceError:
             return True
-        operator_at(theory, 0, False)
-        if theory.problem.batch_ratio is not None:
+        steps = _known_steps(theory)
+        if any(getattr(theory.problem, name, None) is not None for name in ("batch_ratio", "batches")):
             raise ValueError("solve must train without fresh batches: their limit of stability is not 2/eta")
         limit = 2 * (1 + theory.problem.momentum) / rate
-        return any(_exceeds(theory, step, limit) for step in range(theory.steps + 1))
+        return any(_exceeds(theory, step, limit) for step in steps)
 
     if unstable(low) or not unstable(high):
         raise ValueError(f"bracket must enclose the edge of stability, got {bracket}")
@@ -148,6 +159,8 @@ def stable_rate(solve, bracket, rtol: float = 1e-4) -> float:
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def _exceeds(theory, step: int, limit: float) -> bool:
     """Whether the mode stands at or above `limit`: one sign of the determinant, as long as it is the first to."""
+    if hasattr(theory, "tangent_kernel"):
+        return _of_kernel(theory, step, False).value >= limit
     operator = operator_at(theory, step, False)
     edge = edge_response(operator)
     if responses(edge, operator).z >= limit:
@@ -157,6 +170,46 @@ def _exceeds(theory, step: int, limit: float) -> bool:
     record = record_of(theory, step, operator, CUTOFF)
     a = edge * np.exp(brentq(lambda x: float(responses(edge * np.exp(x), operator).z / limit - 1), -300, 0))
     return np.linalg.slogdet(np.eye(record.size) - _matrix(a, record, operator))[0] <= 0
+
+
+def _known_steps(theory):
+    """The steps at which there is a mode. Raises ValueError for a theory that has none."""
+    if hasattr(theory, "tangent_kernel"):
+        if not theory.tangent_steps:
+            raise ValueError("theory must have been solved with tangent_steps, got none")
+        return theory.tangent_steps
+    operator_at(theory, 0, False)
+    return range(theory.steps + 1)
+
+
+# ---------------------------------------------------------------- on given samples
+
+
+def _of_kernel(theory, step: int, population: bool) -> Mode:
+    """The largest eigenvalue of M K/P, by the symmetric R^T K R/P with M = R R^T; the vectors of M K are R u."""
+    if population:
+        raise ValueError("population must be False for a network on given samples, got True")
+    K, f = theory.tangent_kernel(step), theory.predictions[step]
+    P, C = f.shape
+    squares, vectors = np.linalg.eigh(theory.problem.output_metric(f))
+    root = vectors * np.sqrt(np.maximum(squares, 0))[:, None, :]
+    symmetric = np.einsum("mab,manc,ncd->mbnd", root, K, root, optimize=True).reshape(P * C, P * C) / P
+    value, u = _top(symmetric)
+    moved, residual = np.einsum("mab,mb->ma", root, u.reshape(P, C)), theory.problem.residual(f)
+    lengths = linalg.norm(moved) * linalg.norm(residual)
+    return Mode(value, 0.0, True, float(abs(np.sum(moved * residual)) / lengths) if lengths > 0 else 0.0)
+
+
+def _top(matrix) -> tuple[float, np.ndarray]:
+    """The largest eigenvalue of a symmetric matrix, and its vector."""
+    if len(matrix) <= 400:
+        values, vectors = linalg.eigh(matrix, subset_by_index=[len(matrix) - 1] * 2)
+    else:
+        try:
+            values, vectors = eigsh(matrix, k=1, which="LA", v0=np.random.default_rng(0).standard_normal(len(matrix)))
+        except ArpackNoConvergence as error:
+            raise ConvergenceError("Lanczos did not reach the leading mode", error.eigenvalues) from error
+    return float(values[0]), vectors[:, 0]
 
 
 # ---------------------------------------------------------------- the outlier
