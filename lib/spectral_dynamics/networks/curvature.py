@@ -17,8 +17,9 @@ from ..errors import ConvergenceError
 class MeasuredMode:
     """The largest eigenvalue `value` of the tangent kernel's operator in one network, and where it points.
 
-    `direction` (D,), of length 1: the eigenvector y of M Sigma (population: of M), along which the error vector v
-    moves, on the side of v. `alignment`: the cosine of y with v.
+    `direction`, of length 1. Of a `DeepLinear` (D,): the eigenvector y of M Sigma (population: of M), along which the
+    error vector v moves, on the side of v. Of an `MLP` (P, outputs): that of M K, along which the residual moves, on
+    the side of the residual. `alignment`: its cosine with v or the residual.
     """
 
     value: float
@@ -54,6 +55,29 @@ def leading_mode(product, inputs, v) -> MeasuredMode:
     y = y * np.copysign(1 / linalg.norm(y), y @ v)
     y.setflags(write=False)
     return MeasuredMode(value, float(y @ v / linalg.norm(v)), y)
+
+
+def output_mode(product, metric, residual) -> MeasuredMode:
+    """Of M K/P in the space of outputs: `product` is that of K with (P, outputs), `metric` M (P, outputs, outputs).
+
+    With M = R R^T the eigenvalues are those of the symmetric R^T K R/P, and M K has the eigenvectors R u.
+    """
+    squares, vectors = np.linalg.eigh(metric)
+    root = vectors * np.sqrt(np.maximum(squares, 0))[:, None, :]
+
+    def scaled(flat):
+        return (root @ flat.reshape(*residual.shape, 1))[..., 0]
+
+    def symmetric(flat):
+        return (product(scaled(flat))[:, None, :] @ root).ravel() / len(residual)
+
+    start = np.random.default_rng(0).standard_normal(residual.size)  # a mode has no randomness of its own
+    value, u = _largest(symmetric, start)
+    z = scaled(u)
+    tiny = np.finfo(float).tiny  # nothing is left to learn, or nothing moves: the cosine is 0
+    z *= np.copysign(1 / max(linalg.norm(z), tiny), np.sum(z * residual))
+    z.setflags(write=False)
+    return MeasuredMode(value, float(np.sum(z * residual) / max(linalg.norm(residual), tiny)), z)
 
 
 def ntk_spectrum(weights, rates, inputs) -> np.ndarray:
