@@ -1,9 +1,9 @@
 """Level one for infinitely wide networks in muP: order parameters of gradient descent in training time.
 
 A network of problems.MLP with N -> infinity at fixed samples. A pair (step s, sample mu of its batch) is one index k;
-Phi^l = <phi(h^l) phi(h^l)>, G^l = <g^l g^l>, c_k is what the push of pair k weighs in the weights now: eta
-gamma0/|batch| for plain descent and k of an earlier step; d what weight decay has left of the initial weights, else 1.
-Every neuron is a draw of the same process:
+Phi^l = <phi(h^l) phi(h^l)>, G^l = <g^l g^l>. c_k is what the push of pair k weighs in the weights now, for plain
+descent eta gamma0/|batch| when k is of an earlier step; d is what weight decay has left of the initial weights. Every
+neuron is a draw of the same process:
 
     h^{l+1}_k = d u_k + sum_k' [ d s2 A^l + c Phi^l ]_{k k'} g^{l+1}_k' ,    u ~ N(0, s2 Phi^l) ,
     z^l_k     = d r_k + sum_k' [ d s2 B^l + c G^{l+1} ]_{k k'} phi(h^l_k') , r ~ N(0, s2 G^{l+1}) ,
@@ -11,9 +11,9 @@ Every neuron is a draw of the same process:
     z^L_k = sum_o Delta_{o k} w_o ,  w_o = d w_o(0) + sum_k' c Delta_{o k'} phi(h^L_k') ,
     f_o = <w_o phi(h^L)>/gamma0 ,
 
-with Phi^0 = x.x'/D, A^0 = 0 and no B^L; Delta is the residual of the problem's loss. It is solved by sampling: a fixed
-set of neurons ("sites") is carried through training, and the pairs through bases of what they span, see `sites`. A
-linear network needs no sites, see `mlp_linear`. The programme is that of Bordelon and Pehlevan (2022) and Lauditi,
+with Phi^0 = x.x'/D, A^0 = 0 and no B^L; Delta is the residual of the problem's loss. It is solved by sampling: a
+fixed set of neurons ("sites") is carried through training, and of all pairs a basis of what they span, see `sites`.
+A linear network needs no sites, see `mlp_linear`. The programme is that of Bordelon and Pehlevan (2022) and Lauditi,
 Pehlevan and Bordelon (2026).
 """
 
@@ -21,6 +21,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -44,9 +45,9 @@ class MLPTheory:
     """Gradient descent of an infinitely wide network: losses, kernels, and what the spectra of its weights need.
 
     `train_loss` (steps + 1,), `predictions` (steps + 1, P, outputs): as in networks.MLPRun. `kernels` (S, L, P, P):
-    <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L, at the S steps `kernel_steps`. `index` (K, 2): (step, sample)
-    of every pair that was visited; for activation "linear" (step, output), the record being sum_mu Delta_{o mu} h_mu
-    and g^l/Delta.
+    <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L, at the S steps `kernel_steps`. `index` (K, 2): (step,
+    sample) of every pair that was visited; for activation "linear" (step, output), the record being
+    sum_mu Delta_{o mu} h_mu and g^l/Delta.
     `neglected` (steps, L - 1, 2): of the features and of the gradients that a hidden matrix was shown at each step,
     the share of their variance that lies in directions below the cut-off, which are noise and teach nothing.
     `replicas`: the solutions on separate sites, of which all this is the mean; () when it is exact, or one.
@@ -91,9 +92,9 @@ class MLPTheory:
         """What level two needs of the hidden weights Wbar^layer, layer = 1 .. L - 1, after `step` updates.
 
         In orthonormal bases of the features and gradients visited so far, with the coordinates of those themselves,
-        in the order of `index`: alignments are with them. `through`: of all that is visited before this step, at least
-        `step`, the default; step + 1 adds what the weights after `step` updates are shown next. Replicas have bases of
-        their own. Raises ValueError for another layer or step, and where weight decay has left nothing of the
+        in the order of `index`: alignments are with them. `through`: of all that is visited before this step, at
+        least `step`, the default; step + 1 adds what the weights after `step` updates are shown next. Replicas have
+        bases of their own, and the tables outside `replicas` are those of the first. Raises ValueError for another layer or step, and where weight decay has left nothing of the
         initial weights. (Of W^0, N x D at fixed D, there is no bulk in this limit.)
         """
         depth, last = self.problem.depth, self.steps
@@ -149,60 +150,66 @@ def solve(
 
     Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to 8400
     in each replica, by the number of samples, and twice as many again where the independent fields that appear are
-    more than a third of that. `cutoff`: directions of features and gradients whose variance is below this fraction of
-    the largest are left to noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
-    `precision`: "double", or "single" for the sites, twice as fast.
-    `kernel_steps`, `tangent_steps`: where `kernels` and `tangent_kernel` are kept; None: at all steps, (): nowhere.
-    `activation="linear"` is exact and needs no `rng`. `progress`: show a bar on standard error; None: only on a
-    terminal, and only once a second has passed.
-    One step costs P r sites in each replica, r the number of directions; memory is about 16 L r sites bytes. What is
-    drawn depends on shapes and `rng` alone; no eigenvector's sign or order enters.
+    more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction of
+    the largest are noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
+    `precision`: "double", or "single" for the sites, twice as fast. `kernel_steps`, `tangent_steps`: where `kernels`
+    and `tangent_kernel` are kept; None: at all steps, (): nowhere. `activation="linear"` is exact and needs no
+    `rng`. `progress`: show a bar on standard error; None: only on a terminal, and only once a second has passed.
+    A step costs P r sites in each replica, with r directions; memory is about 16 L r sites bytes. What is drawn
+    depends on shapes and `rng` alone; no eigenvector's sign or order enters.
     Warns (InstabilityWarning) when replicas part, see `MLPTheory.parted`. Raises ValueError on bad input or
     parametrization "ntk" (its infinite width learns no features), DivergenceError, with `.step` and `.partial` (all
     before that step), when the loss is not finite or above RUNAWAY times its start, and ConvergenceError, with
     `.partial`, when the sites are too few for all the independent fields that appear.
     """
+    plan, asked = _plan(problem, steps, kernel_steps, tangent_steps)
+    if problem.activation == "linear":
+        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], plan.steps, asked, progress)
+    return _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision)
+
+
+def _plan(problem, steps, *given) -> tuple:
+    """What the steps are, and where kernels and tangent kernels are asked for."""
     if not isinstance(problem, problems.MLP):
         raise ValueError(f"problem must be a problems.MLP, got {type(problem).__name__}")
     if problem.parametrization != "mup":
         raise ValueError(f"problem must be in muP, got parametrization {problem.parametrization!r}")
-    steps = arguments.whole("steps", steps)
-    plan, asked = schedule(problem, steps), _asked(steps, kernel_steps, tangent_steps)
-    if problem.activation == "linear":
-        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], steps, asked, progress)
+    steps, found = arguments.whole("steps", steps), []
+    for name, value in zip(("kernel_steps", "tangent_steps"), given, strict=True):
+        if value is not None and not np.iterable(value):
+            raise ValueError(f"{name} must be a sequence of steps, or None for all of them, got {value!r}")
+        found.append(sorted({arguments.whole(name, step) for step in (range(steps + 1) if value is None else value)}))
+        if max(found[-1], default=0) > steps:
+            raise ValueError(f"{name} must be 0 to {steps}, got {found[-1][-1]}")
+    return schedule(problem, steps), found
+
+
+def _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision) -> MLPTheory:
+    """By replicas, with more sites where they were too few and their number was left open."""
     replicas = arguments.whole("replicas", replicas, at_least=1)
     groups = arguments.generator("rng", rng).spawn(replicas)
-    visited = min(MANY, len(np.unique(np.concatenate([np.zeros(0, int), *plan.batches]))))
-    cutoff = CUTOFF * (max(visited, 1) / MANY) ** 2 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
-    options = cutoff, arguments.one_of("precision", precision, ("double", "single")), asked[1]
+    visited = min(MANY, len(np.unique(np.concatenate([np.zeros(1, int), *plan.batches]))))
+    cutoff = CUTOFF * (visited / MANY) ** 2 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
+    precision = arguments.one_of("precision", precision, ("double", "single"))
     count = max(SITES, EACH * visited)
     if sites is not None:
         count = arguments.whole("sites", sites, at_least=100 * replicas) // replicas
+
+    def march(group, count: int) -> Replica:
+        return Replica(problem, plan, count, copy.deepcopy(group), cutoff, precision, asked[1])
+
     for attempt in range(DOUBLINGS):
-        marches = [lambda one=one: Replica(problem, plan, count, copy.deepcopy(one), *options) for one in groups]
         try:
-            theory = _solved(problem, marches, steps, asked, progress)
+            marches = [partial(march, group, count * 2**attempt) for group in groups]
+            theory = _solved(problem, marches, plan.steps, asked, progress)
             break
         except ConvergenceError:
             if sites is not None or attempt == DOUBLINGS - 1:
                 raise
-            count *= 2
     if theory.parted is not None:
         message = f"replicas part at step {theory.parted}: the learning rate is too large for one solution"
-        warnings.warn(message, InstabilityWarning, stacklevel=2)
+        warnings.warn(message, InstabilityWarning, stacklevel=3)
     return theory
-
-
-def _asked(steps: int, *given) -> tuple:
-    """The steps at which kernels, and tangent kernels, are kept."""
-    found = []
-    for name, value in zip(("kernel_steps", "tangent_steps"), given, strict=True):
-        if value is not None and not np.iterable(value):
-            raise ValueError(f"{name} must be a sequence of steps, or None for all of them, got {value!r}")
-        found.append([arguments.whole(name, step) for step in (range(steps + 1) if value is None else value)])
-        if max(found[-1], default=0) > steps:
-            raise ValueError(f"{name} must be 0 to {steps}, got {max(found[-1])}")
-    return tuple(found)
 
 
 # ---------------------------------------------------------------- either march
@@ -210,7 +217,7 @@ def _asked(steps: int, *given) -> tuple:
 
 @dataclass(frozen=True)
 class _Run:
-    """One march: `rows`, what the network was at each step, until `failure`, an error or None. See `found` of both."""
+    """One march: `rows`, what the network was at each step, until `failure`, an error or None. See `found`."""
 
     rows: list
     order: Callable
@@ -222,7 +229,7 @@ class _Run:
 
 def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
     """The marches, one after the other so that only one has its sites in memory, and the mean of what they found."""
-    runs, work = [], np.arange(steps + 2) ** (LinearMarch.work if len(marches) == 1 else Replica.work)
+    runs, work = [], np.arange(steps + 2) ** (3 if problem.activation == "linear" else 1)
     # Counted in work done, so that the time left is told right.
     ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]) * len(marches), progress)
     until = steps
@@ -240,8 +247,8 @@ def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
 
 
 def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
-    """One of them through `steps` updates, or only to where another has failed: `observe(t)` says what it is at step t,
-    `update(t)` makes the step, `found()` is what it knows.
+    """One of them through `steps` updates, or only to where another has failed: `observe(t)` says what it is at step
+    t, `update(t)` makes the step, `found()` is what it knows.
     """
     rows, failure = [], None
     for t in range(until + 1):

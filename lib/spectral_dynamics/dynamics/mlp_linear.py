@@ -18,7 +18,6 @@ class LinearMarch:
     step t the weights hold its `decay[t]` of the initial ones, and of every index before what `_c(t)` says.
     """
 
-    work = 3  # grows as this power of the steps
     count = 0  # of sites
 
     def __init__(self, problem, schedule, tangent_steps=()):
