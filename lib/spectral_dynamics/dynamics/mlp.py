@@ -50,6 +50,7 @@ class MLPTheory:
     sum_mu Delta_{o mu} h_mu and g^l/Delta.
     `neglected` (steps, L - 1, 2): of the features and of the gradients that a hidden matrix was shown at each step,
     the share of their variance that lies in directions below the cut-off, which are noise and teach nothing.
+    `decay` (steps + 1,): what weight decay has left of the initial weights.
     `replicas`: the solutions on separate sites, of which all this is the mean; () when it is exact, or one.
     `amplification` (steps + 1,): the scatter of the replicas' predictions, in units of the error that the sites of
     that step alone would make if all before it were exact; nan for one replica or when exact. `sites`: neurons of
@@ -63,6 +64,7 @@ class MLPTheory:
     kernel_steps: np.ndarray
     index: np.ndarray
     neglected: np.ndarray
+    decay: np.ndarray
     _order: Callable = field(repr=False)
     _tangent: dict = field(repr=False)
     sites: int = 0
@@ -94,8 +96,9 @@ class MLPTheory:
         In orthonormal bases of the features and gradients visited so far, with the coordinates of those themselves,
         in the order of `index`: alignments are with them. `through`: of all that is visited before this step, at
         least `step`, the default; step + 1 adds what the weights after `step` updates are shown next. Replicas have
-        bases of their own, and the tables outside `replicas` are those of the first. Raises ValueError for another layer or step, and where weight decay has left nothing of the
-        initial weights. (Of W^0, N x D at fixed D, there is no bulk in this limit.)
+        bases of their own; the tables outside `replicas` are those of the first. Raises ValueError for another layer
+        or step, and where weight decay has left nothing of the initial weights. (Of W^0, N x D at fixed D, there is
+        no bulk in this limit.)
         """
         depth, last = self.problem.depth, self.steps
         if not 1 <= arguments.whole("layer", layer) < depth:
@@ -105,6 +108,10 @@ class MLPTheory:
         through = step if through is None else arguments.whole("through", through)
         if not step <= through <= last:
             raise ValueError(f"through must be {step} to {last}, got {through}")
+        if not self.decay[step] > 0:
+            raise ValueError(
+                f"step must be one with something left of the initial weights, got decay {self.decay[step]:.3g}"
+            )
         replicas = tuple(one.order(layer, step, through) for one in self.replicas)
         return replace(replicas[0] if replicas else self._order(layer, step, through), replicas=replicas)
 
@@ -164,7 +171,7 @@ def solve(
     """
     plan, asked = _plan(problem, steps, kernel_steps, tangent_steps)
     if problem.activation == "linear":
-        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], plan.steps, asked, progress)
+        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], plan, asked, progress)
     return _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision)
 
 
@@ -201,7 +208,7 @@ def _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, preci
     for attempt in range(DOUBLINGS):
         try:
             marches = [partial(march, group, count * 2**attempt) for group in groups]
-            theory = _solved(problem, marches, plan.steps, asked, progress)
+            theory = _solved(problem, marches, plan, asked, progress)
             break
         except ConvergenceError:
             if sites is not None or attempt == DOUBLINGS - 1:
@@ -227,8 +234,9 @@ class _Run:
     sites: int
 
 
-def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
+def _solved(problem, marches, plan, asked, progress) -> MLPTheory:
     """The marches, one after the other so that only one has its sites in memory, and the mean of what they found."""
+    steps, decay = plan.steps, plan.decay
     runs, work = [], np.arange(steps + 2) ** (3 if problem.activation == "linear" else 1)
     # Counted in work done, so that the time left is told right.
     ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]) * len(marches), progress)
@@ -238,7 +246,7 @@ def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
             runs.append(_marched(make(), steps, until, asked[0], lambda t: ticks.update(int(work[t + 1] - work[t]))))
             until = len(runs[-1].rows) - 1 if runs[-1].failure else until
     failures = [(len(run.rows), run.failure) for run in runs if run.failure]
-    solution = _solution(problem, runs, asked)
+    solution = _solution(problem, runs, asked, decay)
     if not failures:
         return solution
     failure = min(failures, key=lambda pair: pair[0])[1]
@@ -272,7 +280,7 @@ def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
     return _Run(rows, *march.found(), failure, march.count)
 
 
-def _solution(problem, runs: list[_Run], asked) -> MLPTheory:
+def _solution(problem, runs: list[_Run], asked, decay) -> MLPTheory:
     """One solution for each run, as far as all of them came, and their mean."""
     length = min(len(run.rows) for run in runs)
     kernel_steps, tangent_steps = ([step for step in steps if step < length] for steps in asked)
@@ -294,6 +302,7 @@ def _solution(problem, runs: list[_Run], asked) -> MLPTheory:
             kernel_steps=np.array(kernel_steps, int),
             index=runs[0].index(max(length - 1, 0)),
             neglected=np.mean([run.neglected[: max(length - 1, 0)] for run in runs], axis=0),
+            decay=decay[:length],
             _order=runs[0].order,
             _tangent=dict(zip(tangent_steps, kernels, strict=True)),
             sites=runs[0].sites,

@@ -130,7 +130,7 @@ class LinearMarch:
         return sum(np.einsum("mn,op->monp", *pair) for pair in zip(kernels, gradients, strict=True))
 
     def found(self):
-        """(layer, step, through) -> order parameters, steps -> pairs (step, output), and that nothing is neglected."""
+        """(layer, step, through) -> order parameters, steps -> pairs (step, output); nothing is neglected."""
         outputs = self.problem.outputs
 
         def order(layer: int, step: int, through: int) -> OrderParameters:
