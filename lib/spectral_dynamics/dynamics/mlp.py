@@ -109,9 +109,8 @@ class MLPTheory:
         if not step <= through <= last:
             raise ValueError(f"through must be {step} to {last}, got {through}")
         if not self.decay[step] > 0:
-            raise ValueError(
-                f"step must be one with something left of the initial weights, got decay {self.decay[step]:.3g}"
-            )
+            left = f"got decay {self.decay[step]:.3g}"
+            raise ValueError(f"step must be one with something left of the initial weights, {left}")
         replicas = tuple(one.order(layer, step, through) for one in self.replicas)
         return replace(replicas[0] if replicas else self._order(layer, step, through), replicas=replicas)
 

@@ -18,8 +18,8 @@ class OrderParameters:
         C_h = <h h^T>,  C_g = <g g^T>,  A = < d h(t)/d r(s) >,  B = < d g(t)/d u(s) > ,
 
     (K_h, K_h), (K_g, K_g), (K_h, K_g) and (K_g, K_h) over the records of both sides, c (K_g, K_h), `u(s)` the
-    Gaussian part of `Wbar(0) h(s)`, `r(s)` that of `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a square matrix
-    (nu = 1) this is Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
+    Gaussian part of `Wbar(0) h(s)`, `r(s)` that of `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a
+    square matrix (nu = 1) this is Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
 
     `cutoff`: eigenvalues of C_h and C_g below this fraction of the largest are not known, for rounding or, where
     they were sampled, for noise (see `share` for those just above). `replicas`: the same from separate samples, each
