@@ -1,0 +1,115 @@
+"""Digits networks of infinite width, predicted before any is trained: what `digits_widths` measures.
+
+Run from the repository's root, half an hour on one core:
+
+    python experiments/predicted.py
+
+The theory gets images, labels and the scale of the initial weights, and chooses its sites and replicas itself. It
+writes experiments/predicted.npz, for each of `names`, the settings of `digits_widths`: `loss`, `correct` (settings,
+STEPS + 1), the latter images of 300; `values` (settings, frames, KEPT): singular values of Wbar^1 beyond the bulk,
+descending, at the steps `frames`; `independent` (settings, frames, KEPT), the same if spikes knew nothing of the
+bulk; `right`, `left` (settings, marks, KEPT, 10): squared cosines with class means as in `digits_widths`; with Monte
+Carlo standard errors `loss_error` and so on; 0 where nothing stands out. `sites` (settings,): neurons of a replica;
+`directions`, `neglected` (settings, STEPS, 2): of features and gradients, how many directions were followed, and the
+share of their variance that was not, at each step; `cpu` (settings,): seconds of one core.
+"""
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from spectral_dynamics import sweeps
+from spectral_dynamics.dynamics import mlp
+from spectral_dynamics.spectra import outliers
+from spectral_experiments import digits_widths
+from spectral_experiments.digits_widths import FRAMES, KEPT, MARKS, NAMES
+
+STEPS, SEED = 40, 1
+CLASSES = 10
+
+
+def case(name: str, learned=None, frames=FRAMES[1:], marks=MARKS, **options) -> dict[str, np.ndarray]:
+    """Everything that is stored of one setting, or of another problem in its place."""
+    learned, start = learned or digits_widths.problem(name), time.process_time()
+    last = max(frames)
+    rng = np.random.default_rng([SEED, NAMES.index(name)])
+    theory = mlp.solve(learned, last + 1, rng=rng, kernel_steps=marks, **options)
+    found = {"loss": theory.train_loss[: last + 1], "correct": correct(theory)[: last + 1]}
+    found["loss_error"] = theory.standard_error(lambda one: one.train_loss)[: last + 1]
+    spectra = [outliers.outliers(theory.order(1, step)) for step in frames]
+    found["values"] = padded([one.singular_values for one in spectra])
+    found["values_error"] = padded([one.standard_error for one in spectra])
+    classical = [outliers.outliers(theory.order(1, step).replicas[0].independent()) for step in frames]
+    found["independent"] = padded([one.singular_values for one in classical])
+    cosines = [[aligned(one, place, step) for place, step in enumerate(marks)] for one in theory.replicas]
+    for side, key in enumerate(("right", "left")):
+        squares = np.array([[at[side] for at in one] for one in cosines])
+        found[key], found[f"{key}_error"] = squares.mean(axis=0), spread(squares)
+    found["sites"], found["cpu"] = theory.sites, time.process_time() - start
+    return found | {"directions": directions(theory)[:last], "neglected": theory.neglected[:last, 0]}
+
+
+def correct(theory) -> np.ndarray:
+    """How many samples each step's predictions place in their class."""
+    right = theory.predictions.argmax(axis=2) == theory.problem.targets.argmax(axis=1)
+    return right.sum(axis=1)
+
+
+def aligned(one, place: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared cosines (KEPT, classes) of one replica's vectors with class means of features, and of gradients.
+
+    Lengths of the features' means come from the kernel, which holds what is left to noise as well.
+    """
+    order, targets = one.order(1, step, through=step + 1), one.problem.targets
+    now = one.index[: len(order.features), 0] == step
+    h, g = targets.T @ order.features[now], targets.T @ order.gradients[now]
+    found = outliers.outliers(replace(order, features=h, gradients=g))
+    lengths = np.einsum("mc,mn,nc->c", targets, one.kernels[place, 0], targets)
+    sides = found.right_overlaps**2 / lengths, found.left_alignment**2
+    return tuple(padded([side[:, c] for c in range(targets.shape[1])]).T for side in sides)
+
+
+def padded(rows) -> np.ndarray:
+    """Rows of unequal length, KEPT entries of each."""
+    return np.array([np.concatenate([row, np.zeros(KEPT)])[:KEPT] for row in rows])
+
+
+def spread(values) -> np.ndarray:
+    """Standard error of the mean over replicas."""
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def directions(theory) -> np.ndarray:
+    """Followed of features and gradients after each step, (steps, 2), the mean over replicas."""
+    sizes = [[one.order(1, step).c.shape[::-1] for step in range(1, one.steps + 1)] for one in theory.replicas]
+    return np.mean(sizes, axis=0)
+
+
+def tiny(name: str) -> dict[str, np.ndarray]:
+    """Thirty images and few sites, for the witness."""
+    images = digits_widths.problem(name)
+    few = replace(images, inputs=images.inputs[:30], targets=images.targets[:30], learning_rate=0.8)
+    found = case(name, few, frames=(12, 16), marks=(10, 16), sites=4000, replicas=2)
+    return {key: found[key] for key in ("loss", "values", "right", "left")}
+
+
+TABLE = sweeps.Table(
+    Path(__file__).with_suffix(".npz"),
+    constants=dict(STEPS=STEPS, SEED=SEED) | digits_widths.TABLE.constants,
+    witnesses={name: partial(tiny, name) for name in NAMES},
+    rows={},
+)
+
+
+def main() -> None:
+    """Solves every setting and writes the table."""
+    rows = sweeps.run(case, [{"name": name} for name in NAMES], store=TABLE.store)
+    TABLE.write(
+        names=NAMES, frames=FRAMES[1:], marks=MARKS, **{key: np.array([row[key] for row in rows]) for key in rows[0]}
+    )
+
+
+if __name__ == "__main__":
+    main()
