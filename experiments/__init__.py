@@ -19,6 +19,7 @@ NAMES = (
     "few_digits",
     "many_outputs",
     "own_rates",
+    "predicted",
     "real_tasks",
     "sharpness",
     "transfer",
