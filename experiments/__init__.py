@@ -20,6 +20,7 @@ NAMES = (
     "many_outputs",
     "own_rates",
     "predicted",
+    "predicted_all",
     "real_tasks",
     "sharpness",
     "transfer",
