@@ -11,7 +11,9 @@ descending, at the steps `frames`; `independent` (settings, frames, KEPT), the s
 bulk; `right`, `left` (settings, marks, KEPT, 10): squared cosines with class means as in `digits_widths`; with Monte
 Carlo standard errors `loss_error` and so on; 0 where nothing stands out. `sites` (settings,): neurons of a replica;
 `directions`, `neglected` (settings, STEPS, 2): of features and gradients, how many directions were followed, and the
-share of their variance that was not, at each step; `cpu` (settings,): seconds of one core.
+share of their variance that was not, at each step; `cpu` (settings,): seconds of one core. And, of the first setting
+with CUTOFFS in place of the solver's own, one replica of PRICED sites on the same random numbers: `cut_loss`
+(cutoffs,), `cut_values` (cutoffs, KEPT), after the last step, and `cut_neglected` (cutoffs, 2), the largest shares.
 """
 
 import time
@@ -27,6 +29,7 @@ from spectral_experiments import digits_widths
 from spectral_experiments.digits_widths import FRAMES, KEPT, MARKS, NAMES
 
 STEPS, SEED = 40, 1
+CUTOFFS, PRICED = (0.025, 0.01, 0.004), 12_000
 CLASSES = 10
 
 
@@ -87,6 +90,15 @@ def directions(theory) -> np.ndarray:
     return np.mean(sizes, axis=0)
 
 
+def price(cutoff: float) -> dict[str, np.ndarray]:
+    """What one replica finds with a cut-off."""
+    rng, options = np.random.default_rng(SEED), {"replicas": 1, "sites": PRICED, "precision": "single"}
+    theory = mlp.solve(digits_widths.problem(NAMES[0]), STEPS, rng=rng, cutoff=cutoff, kernel_steps=(), **options)
+    values = outliers.outliers(theory.order(1, STEPS)).singular_values
+    largest = theory.neglected[:, 0].max(axis=0)
+    return {"cut_loss": theory.train_loss[-1], "cut_values": padded([values])[0], "cut_neglected": largest}
+
+
 def tiny(name: str) -> dict[str, np.ndarray]:
     """Thirty images and few sites, for the witness."""
     images = digits_widths.problem(name)
@@ -97,7 +109,7 @@ def tiny(name: str) -> dict[str, np.ndarray]:
 
 TABLE = sweeps.Table(
     Path(__file__).with_suffix(".npz"),
-    constants=dict(STEPS=STEPS, SEED=SEED) | digits_widths.TABLE.constants,
+    constants=dict(STEPS=STEPS, SEED=SEED, CUTOFFS=CUTOFFS, PRICED=PRICED) | digits_widths.TABLE.constants,
     witnesses={name: partial(tiny, name) for name in NAMES},
     rows={},
 )
@@ -106,9 +118,10 @@ TABLE = sweeps.Table(
 def main() -> None:
     """Solves every setting and writes the table."""
     rows = sweeps.run(case, [{"name": name} for name in NAMES], store=TABLE.store)
-    TABLE.write(
-        names=NAMES, frames=FRAMES[1:], marks=MARKS, **{key: np.array([row[key] for row in rows]) for key in rows[0]}
-    )
+    prices = sweeps.run(price, [{"cutoff": cutoff} for cutoff in CUTOFFS], store=TABLE.store)
+    table = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    table |= {key: np.array([row[key] for row in prices]) for key in prices[0]}
+    TABLE.write(names=NAMES, frames=FRAMES[1:], marks=MARKS, cutoffs=CUTOFFS, **table)
 
 
 if __name__ == "__main__":
