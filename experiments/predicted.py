@@ -29,6 +29,7 @@ from spectral_experiments import digits_widths
 from spectral_experiments.digits_widths import FRAMES, KEPT, MARKS, NAMES
 
 STEPS, SEED = 40, 1
+LINE = 2.06  # three per cent above the edge
 CUTOFFS, PRICED = (0.025, 0.01, 0.004), 12_000
 CLASSES = 10
 
@@ -105,6 +106,48 @@ def tiny(name: str) -> dict[str, np.ndarray]:
     few = replace(images, inputs=images.inputs[:30], targets=images.targets[:30], learning_rate=0.8)
     found = case(name, few, frames=(12, 16), marks=(10, 16), sites=4000, replicas=2)
     return {key: found[key] for key in ("loss", "values", "right", "left")}
+
+
+# Against the networks of `digits_widths`
+
+
+def limit(table: dict, name: str, what, smallest: int = 500) -> sweeps.Extrapolation:
+    """Infinite width, of `what` (runs, ...) the networks of a setting have, from a width on."""
+    rows = (table["setting"] == NAMES.index(name)) & (table["size"] >= smallest)
+    return sweeps.extrapolate(table["size"][rows], what[rows])
+
+
+def compared(told: dict, table: dict, name: str, step: int) -> dict[str, np.ndarray]:
+    """Of what stands outside on either side, (values,): `predicted`, `error`, `independent`, and the measured `limit`."""
+    k, frame = NAMES.index(name), list(told["frames"]).index(step)
+    measured = limit(table, name, table["values"][:, list(table["marks"]).index(step)])
+    predicted = told["values"][k, frame]
+    out = np.maximum(predicted, measured.limit) > LINE
+    edge = np.maximum(told["independent"][k, frame], 2)
+    found = {"predicted": predicted, "error": told["values_error"][k, frame], "independent": edge}
+    found |= {"limit": measured.limit, "limit_error": measured.standard_error, "chi_square": measured.chi_square}
+    return {key: value[out] for key, value in found.items()}
+
+
+def groups(table: dict, name: str, step: int) -> list[np.ndarray]:
+    """Places of values outside; together those that are closer than three scatters of the widest networks."""
+    some = (table["setting"] == NAMES.index(name)) & (table["size"] == max(table["size"]))
+    seen = table["values"][some, list(table["marks"]).index(step)]
+    middle, scatter = seen.mean(axis=0), seen.std(axis=0, ddof=1)
+    count = int(np.sum(middle > LINE))
+    close = -np.diff(middle[:count]) < 3 * np.maximum(scatter[1:count], scatter[: count - 1])
+    return np.split(np.arange(count), 1 + np.flatnonzero(~close))
+
+
+def projections(told: dict, table: dict, name: str, step: int, side: str) -> tuple[np.ndarray, ...]:
+    """Lengths of projections of class means on groups of vectors, (groups, classes): predicted, measured, its error."""
+    k, place, found = NAMES.index(name), list(table["marks"]).index(step), []
+    for places in groups(table, name, step):
+        measured = limit(table, name, table[side][:, place, places].sum(axis=1))
+        own = told[side][k, place, places].sum(axis=0)
+        found.append((own, measured.limit.clip(0), measured.standard_error))
+    own, seen, error = np.array(found).swapaxes(0, 1)
+    return np.sqrt(own), np.sqrt(seen), error / (2 * np.sqrt(np.maximum(seen, error)))
 
 
 TABLE = sweeps.Table(

@@ -1,0 +1,91 @@
+"""Handwritten digits of ten classes: the prediction from initial conditions against networks, on stored tables."""
+
+import numpy as np
+import pytest
+import spectral_experiments
+from spectral_dynamics import sweeps
+from spectral_experiments import predicted
+from spectral_experiments.digits_widths import MARKS, NAMES
+
+LOSSES, VALUES, COSINES, ALL = 0.01, 0.01, 0.02, 0.015  # allowed: relative, relative, absolute, and of all digits
+CASES = [(name, step) for name in NAMES for step in MARKS]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return spectral_experiments.table("predicted"), spectral_experiments.table("digits_widths")
+
+
+def test_nothing_but_the_problem_is_given():
+    """Sites, replicas and cut-off are the solver's own; the seed is one number for all."""
+    told = spectral_experiments.table("predicted")
+    assert np.all(told["sites"] == 12_000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_at_every_mark(name, tables):
+    told, table = tables
+    found = predicted.limit(table, name, table["loss"][:, MARKS])
+    own = told["loss"][NAMES.index(name), list(MARKS)]
+    assert np.abs(own / found.limit - 1).max() < LOSSES
+    assert (found.standard_error / found.limit).max() < 0.003
+    assert np.abs(told["loss"][NAMES.index(name), 0] / found.limit - 1).min() > 10 * LOSSES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_accuracy_within_one_image(name, tables):
+    told, table = tables
+    widest = (table["setting"] == NAMES.index(name)) & (table["size"] == 4000)
+    seen = 300 * table["accuracy"][widest][:, MARKS].mean(axis=0)
+    assert np.abs(told["correct"][NAMES.index(name), list(MARKS)] - seen).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "step"), CASES)
+def test_every_outlier_is_there_and_no_other(name, step, tables):
+    """Whatever either side has clearly outside has its counterpart; without memory the worst would be far off."""
+    both = predicted.compared(*tables, name, step)
+    gap, naive = both["predicted"] / both["limit"] - 1, both["independent"] / both["limit"] - 1
+    assert gap.size > 0 or name != "squared"
+    assert np.abs(gap).max(initial=0) < VALUES
+    assert np.abs(naive).max(initial=1) > 3 * VALUES
+    assert (both["limit_error"] / both["limit"]).max(initial=0) < VALUES / 3
+
+
+def test_lines_in_the_width_are_straight(tables):
+    found = [predicted.compared(*tables, name, step)["chi_square"] for name, step in CASES]
+    assert np.mean(np.concatenate(found)) < 3  # two degrees of freedom
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(("name", "step"), CASES)
+def test_projections_of_class_means(name, step, side, tables):
+    own, seen, error = predicted.projections(*tables, name, step, side)
+    sure = error < COSINES / 3
+    assert sure.sum() > 0.6 * sure.size
+    assert np.abs(own - seen)[sure].max() < COSINES
+    if len(own) > 1:
+        assert np.abs(np.roll(own, 1, axis=0) - seen)[sure].max() > 5 * COSINES
+
+
+def test_a_finer_cut_off_changes_little(tables):
+    told = tables[0]
+    loss, values, share = told["cut_loss"], told["cut_values"][:, :10], told["cut_neglected"]
+    assert np.all(np.diff(share[:, 1]) < 0)
+    coarse, fine = np.abs(values[0] / values[2] - 1).max(), np.abs(values[1] / values[2] - 1).max()
+    assert fine < 0.004 and abs(loss[1] / loss[2] - 1) < LOSSES
+    assert abs(loss[0] / loss[2] - 1) > abs(loss[1] / loss[2] - 1) and coarse > 0
+
+
+def test_all_digits_in_batches():
+    told, nets = (spectral_experiments.table(name) for name in ("predicted_all", "digits_all"))
+    big = nets["size"] >= 500
+    for epoch, step in enumerate(nets["marks"]):
+        found = sweeps.extrapolate(nets["size"][big], nets["values"][big, epoch])
+        own, naive = told["values"][epoch], np.maximum(told["independent"][epoch], 2)
+        out = np.maximum(found.limit, own) > predicted.LINE
+        assert out.any() and np.abs(own / found.limit - 1)[out].max() < ALL
+        assert np.abs(naive / found.limit - 1)[out].max() > 3 * ALL
+        assert (found.standard_error / found.limit)[out].max() < ALL / 3
+        loss = sweeps.extrapolate(nets["size"][big], nets["loss"][big, step])
+        assert abs(told["loss"][step] / loss.limit - 1) < LOSSES
+    assert told["wall"] < 20 * 60
