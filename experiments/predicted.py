@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy import linalg
 from spectral_dynamics import sweeps
 from spectral_dynamics.dynamics import mlp
 from spectral_dynamics.spectra import outliers
@@ -118,7 +119,7 @@ def limit(table: dict, name: str, what, smallest: int = 500) -> sweeps.Extrapola
 
 
 def compared(told: dict, table: dict, name: str, step: int) -> dict[str, np.ndarray]:
-    """Of what stands outside on either side, (values,): `predicted`, `error`, `independent`, and the measured `limit`."""
+    """Of what stands outside on either side, (values,): predicted, without memory, measured, and errors."""
     k, frame = NAMES.index(name), list(told["frames"]).index(step)
     measured = limit(table, name, table["values"][:, list(table["marks"]).index(step)])
     predicted = told["values"][k, frame]
@@ -129,9 +130,9 @@ def compared(told: dict, table: dict, name: str, step: int) -> dict[str, np.ndar
     return {key: value[out] for key, value in found.items()}
 
 
-def groups(table: dict, name: str, step: int) -> list[np.ndarray]:
-    """Places of values outside; together those that are closer than three scatters of the widest networks."""
-    some = (table["setting"] == NAMES.index(name)) & (table["size"] == max(table["size"]))
+def groups(table: dict, name: str, step: int, smallest: int = 500) -> list[np.ndarray]:
+    """Places of values outside; together those closer than three scatters of the narrowest networks that count."""
+    some = (table["setting"] == NAMES.index(name)) & (table["size"] == smallest)
     seen = table["values"][some, list(table["marks"]).index(step)]
     middle, scatter = seen.mean(axis=0), seen.std(axis=0, ddof=1)
     count = int(np.sum(middle > LINE))
@@ -140,12 +141,13 @@ def groups(table: dict, name: str, step: int) -> list[np.ndarray]:
 
 
 def projections(told: dict, table: dict, name: str, step: int, side: str) -> tuple[np.ndarray, ...]:
-    """Lengths of projections of class means on groups of vectors, (groups, classes): predicted, measured, its error."""
+    """Lengths of class means on groups of vectors, (groups, classes): predicted, measured, and an error."""
     k, place, found = NAMES.index(name), list(table["marks"]).index(step), []
     for places in groups(table, name, step):
         measured = limit(table, name, table[side][:, place, places].sum(axis=1))
         own = told[side][k, place, places].sum(axis=0)
-        found.append((own, measured.limit.clip(0), measured.standard_error))
+        sampled = linalg.norm(told[f"{side}_error"][k, place, places], axis=0)
+        found.append((own, measured.limit.clip(0), np.hypot(measured.standard_error, sampled)))
     own, seen, error = np.array(found).swapaxes(0, 1)
     return np.sqrt(own), np.sqrt(seen), error / (2 * np.sqrt(np.maximum(seen, error)))
 

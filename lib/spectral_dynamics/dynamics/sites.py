@@ -139,33 +139,42 @@ class Basis:
         return len(self._e.places)
 
     def outside(self, fields):
-        """Coordinates of fields, and of the rest its covariance: roots of eigenvalues, and eigenvectors."""
+        """Coordinates of fields, eigenvalues and -vectors of the covariance of the rest, and the variance of all."""
         a = self.near.mean(fields, self.e)
         block = self.near.mean(fields, fields)
         values, vectors = np.linalg.eigh(block - a @ a.T)
         self.top = max(self.top, float(block.diagonal().max(initial=0.0)))
-        return a, np.sqrt(np.maximum(values, 0)), vectors, block.trace()
+        return a, np.maximum(values, 0), vectors, block.trace()
+
+    def noise(self, values, vectors, hidden):
+        """What is not followed, of Gaussians for its eigenvectors.
+
+        The root of what rounding leaves of 0 would have half as many digits: there roots are made linear.
+        """
+        floor = np.finfo(self.near.dtype).eps ** 0.75 * self.top + TINY
+        return self.far.mix(vectors * (values / np.sqrt(values + floor)), hidden)
 
     def glance(self, fields, hidden):
         """Coordinates and Gaussian parts of fields that are forgotten at once; `hidden`: a Gaussian for each."""
         top = self.top
-        a, roots, vectors, _ = self.outside(fields)
+        a, values, vectors, _ = self.outside(fields)
+        u = self.far.mix(a, self.xi) + self.noise(values, vectors, self.far.mix(vectors.T, hidden))
         self.top = top
-        return a, self.far.mix(a, self.xi) + self.far.mix((vectors * roots) @ vectors.T, hidden)
+        return a, u
 
     def show(self, fields, samples):
         """Coordinates of fields and u, W(0) times them over std; the basis grows."""
-        a, roots, vectors, variance = self.outside(fields)
+        a, values, vectors, variance = self.outside(fields)
         hidden = self.far.mix(vectors.T, self.veils[samples])
-        new = roots**2 > max(self.cutoff * self.top, TINY)
-        self.neglected = float(np.sum(roots[~new] ** 2) / max(variance, TINY))
+        new = values > max(self.cutoff * self.top, TINY)
+        self.neglected = float(np.sum(values[~new]) / max(variance, TINY))
         fresh = self.far.mix(vectors.T, self.far.normal(len(fields)))  # as many whatever is new
         if new.any():
-            e = self.near.mix((vectors[:, new] / roots[new]).T, fields - self.near.mix(a, self.e))
-            xi, extra = self.far.strangers(hidden[new]), vectors[:, new] * roots[new]
+            roots, directions = np.sqrt(values[new]), vectors[:, new]
+            e = self.near.mix((directions / roots).T, fields - self.near.mix(a, self.e))
+            xi = self.far.strangers(hidden[new])
             self.veils[samples] = self.far.mix(vectors, np.where(new[:, None], fresh, hidden))
             self.far.know(xi, self._xi)
             self.near.know(e, self._e)
-            a = np.concatenate([a, extra], axis=1)
-        rest = self.far.mix(vectors[:, ~new] * roots[~new], hidden[~new])
-        return a, self.far.mix(a, self.xi) + rest
+            a = np.concatenate([a, directions * roots], axis=1)
+        return a, self.far.mix(a, self.xi) + self.noise(values[~new], vectors[:, ~new], hidden[~new])
