@@ -1,16 +1,17 @@
 """300 handwritten digits of ten classes, learned by tanh networks of five widths: what their hidden matrix shows.
 
-Run from the repository's root, about twenty minutes on one core:
+Run from the repository's root, about half an hour on one core:
 
     python experiments/digits_widths.py [workers]
 
-The problem is that of `digits`, and there is no theory in it; networks train f(t) - f(0). Cases that are done are kept
-in experiments/.store, so that it can be interrupted. It writes experiments/digits_widths.npz, with one row for each
-network: `setting`, `size`, `seed` (runs,): number of the setting in `names`, width N, number of the network; `loss`,
-`accuracy` (runs, STEPS + 1), over the 300 images (at step 0, where every output is 0, as if all were zeros);
-`values` (runs, marks, KEPT): largest singular values of Wbar^1, descending, at the steps `marks`; `right`, `left`
-(runs, marks, KEPT, 10): squared cosines of their vectors with the mean over the images of each class of phi(h^1) and
-of g^2 = phi'(h^2) sum_o Delta_o w_o, all at that step. Summed over several vectors they are those of their span.
+The problem is that of `digits`, learned by two losses; there is no theory in it, and networks train f(t) - f(0).
+Cases that are done are kept in experiments/.store, so that it can be interrupted. It writes
+experiments/digits_widths.npz, with one row for each network: `setting`, `size`, `seed` (runs,): number of the
+setting in `names`, width N, number of the network; `loss`, `accuracy` (runs, steps + 1), over the 300 images (at
+step 0, where every output is 0, as if all were zeros); `values` (runs, marks, KEPT): largest singular values of
+Wbar^1, descending, at the steps `marks`; `right`, `left` (runs, marks, KEPT, 10): squared cosines of their vectors
+with the mean over the images of each class of phi(h^1) and of g^2 = phi'(h^2) sum_o Delta_o w_o, all at that step.
+Summed over several vectors they are those of their span.
 
 And, of the first network of width MOVIE of each setting, `movie` (settings, frames, MOVIE): all singular values after
 each of the steps `frames`.
@@ -32,8 +33,14 @@ MARKS, KEPT = (10, 20, 30, 40), 14
 MOVIE, FRAMES = 1000, tuple(range(0, 41, 2))
 DENSE = 500  # up to this width all singular vectors are computed, and beyond it the leading ones
 KRYLOV, ACCURACY = 80, 1e-9  # of the sparse solver
-COUNT = {250: 60, 500: 60, 1000: 60, 2000: 24, 4000: 16}  # networks
-SETTINGS = {"squared": {}}  # what is not as in `digits`
+COUNT = {  # networks
+    "squared": {250: 60, 500: 60, 1000: 60, 2000: 24, 4000: 16},
+    "cross_entropy": {250: 32, 500: 32, 1000: 24, 2000: 8, 4000: 4},
+}
+SETTINGS = {  # what is not as in `digits`
+    "squared": {},
+    "cross_entropy": {"loss": "cross_entropy", "output_scale": 2.0, "learning_rate": 2.0},
+}
 NAMES = list(SETTINGS)
 MEASURED = ("loss", "accuracy", "values", "right", "left")
 
@@ -63,10 +70,10 @@ def measured(run: networks.MLPRun, marks) -> dict[str, np.ndarray]:
 
 
 def spectrum(run: networks.MLPRun, step: int) -> dict[str, np.ndarray]:
-    """The leading singular values of Wbar^1, and squared cosines (KEPT, classes) of their vectors with class means."""
+    """Leading singular values of Wbar^1, and squared cosines (KEPT, classes) of their vectors with class means."""
     learned, matrix = run.problem, run.weights(1, step)
     phi = learned.phi(run.weights(0, step) @ learned.inputs.T)
-    delta = learned.targets - run.predictions[step]
+    delta = learned.residual(run.predictions[step])
     g = learned.phi_prime(matrix @ phi) * (run.readout(step) @ delta.T)
     left, values, right = leading(matrix)
     means = [field @ learned.targets for field in (phi, g)]  # times the size of the class
@@ -109,7 +116,7 @@ TABLE = sweeps.Table(
 
 def main(workers: int) -> None:
     """Trains all networks, narrow ones first, and writes the table."""
-    chosen = [one for name in NAMES for one in seeded(name, COUNT)]
+    chosen = [one for name in NAMES for one in seeded(name, COUNT[name])]
     rows = sweeps.run(case, chosen, store=TABLE.store, workers=workers)
     movies = sweeps.run(movie, [{"name": name} for name in NAMES], store=TABLE.store)
     table = {key: np.array([row[key] for row in rows]).astype(np.float32) for key in MEASURED}
