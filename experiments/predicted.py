@@ -31,7 +31,7 @@ from spectral_experiments.digits_widths import FRAMES, KEPT, MARKS, NAMES
 
 STEPS, SEED = 40, 1
 LINE = 2.06  # three per cent above the edge
-CUTOFFS, PRICED = (0.025, 0.01, 0.004), 12_000
+CUTOFFS, PRICED = (0.01, 0.004), 12_000
 CLASSES = 10
 
 

