@@ -31,11 +31,19 @@ MUTATIONS = {  # what it does: file, what stands there, what takes its place (on
         "return [*hidden, rng.standard_normal(readout)]",
     ),
     "update over fan-out": (MLP, "(c / len(phi)) * (g @ phi.T)", "(c / len(g)) * (g @ phi.T)"),
-    "readout stands still": (MLP, "weights[-1] + c * features[-1] @ residual", "weights[-1]"),
+    "readout stands still": (MLP, "c * features[-1] @ residual]", "0 * features[-1] @ residual]"),
     "derivative forgotten": (SHARED, "problem.phi_prime(preactivations[layer]) * z)", "z)"),
-    "f(0) not subtracted": (MLP, "residual = problem.targets - (f - offset)", "residual = problem.targets - f"),
-    "loss averaged over outputs": (MLP, "np.sum(residual**2) / problem.samples", "np.mean(residual**2)"),
-    "step over all samples": (MLP, "rates[step] * scale / len(batch)", "rates[step] * scale / problem.samples"),
+    "f(0) not subtracted": (
+        MLP,
+        "problem.residual(predictions[-1][batch], batch)",
+        "problem.residual(f[batch], batch)",
+    ),
+    "loss averaged over outputs": (
+        MLP,
+        "problem.mean_loss(f - offset)",
+        "problem.mean_loss(f - offset) / problem.outputs",
+    ),
+    "step over all samples": (MLP, "rate * scale / len(batch)", "rate * scale / problem.samples"),
     "directions of the least change": (
         SHARED,
         "svds(change, k=count, v0=fixed[:full])",

@@ -286,8 +286,10 @@ def test_renumbering_samples_renumbers_the_mode():
 
 
 def test_a_mode_with_nothing_left_to_learn_or_to_move_stands_at_an_angle_of_cosine_0():
-    done = train(mlp(targets=np.zeros((5, 3))), steps=0, subtract_initial=True).leading_mode(0)
-    assert done.value > 0.1 and done.alignment == 0
+    for inputs in (X, np.random.default_rng(8).standard_normal((15, 4))):
+        targets = np.zeros((len(inputs), 3))
+        done = train(mlp(inputs=inputs, targets=targets), steps=0, subtract_initial=True).leading_mode(0)
+        assert done.value > 0.1 and done.alignment == 0
     sure = train(mlp("cross_entropy", output_scale=1e-6), steps=0).leading_mode(0)  # softmax is 0 or 1
     assert sure.value == sure.alignment == 0
 

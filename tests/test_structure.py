@@ -70,7 +70,7 @@ def test_a_room_imports_only_what_stands_before_it(path):
 BELOW = {  # rooms of networks/, and which others each of them stands on
     "run": set(),
     "curvature": set(),
-    "mlp": {"run"},
+    "mlp": {"run", "curvature"},
     "deep_linear": {"run", "curvature"},
     "classifier": {"run"},
     "least_squares": {"run"},

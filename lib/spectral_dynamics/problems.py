@@ -154,8 +154,8 @@ class MLP:
     Both start at the same speed in function space; only the first moves its features by order one.
 
     `loss` "squared" is the above; "cross_entropy" descends -sum_mu,o y log softmax(f)/|batch|, and what changes is
-    the residual alone: Delta = y - softmax(f) takes the place of y - f everywhere. With G = (what += adds)/eta,
-    `momentum` mu in [0, 1) and `weight_decay` lam, in the units of eta, every Wbar^l and w moves by
+    the residual alone: Delta = y - softmax(f) takes the place of y - f everywhere. With G the increments above over
+    eta, `momentum` mu in [0, 1) and `weight_decay` lam, in the units of eta, every Wbar^l and w moves by
 
         V <- mu V + G - lam W ,   W <- W + eta V ,   V = 0 before the first step.
 

@@ -1,9 +1,9 @@
 """Level one for infinitely wide networks in muP: order parameters of gradient descent in training time.
 
 A network of problems.MLP with N -> infinity at fixed samples. A pair (step s, sample mu of its batch) is one index k;
-Phi^l = <phi(h^l) phi(h^l)>, G^l = <g^l g^l>, c_k is what the push of pair k weighs in the weights now: eta
-gamma0/|batch| for plain descent and k of an earlier step; d what weight decay has left of the initial weights, else 1.
-Every neuron is a draw of the same process:
+Phi^l = <phi(h^l) phi(h^l)>, G^l = <g^l g^l>. c_k is what the push of pair k weighs in the weights now, for plain
+descent eta gamma0/|batch| when k is of an earlier step; d is what weight decay has left of the initial weights. Every
+neuron is a draw of the same process:
 
     h^{l+1}_k = d u_k + sum_k' [ d s2 A^l + c Phi^l ]_{k k'} g^{l+1}_k' ,    u ~ N(0, s2 Phi^l) ,
     z^l_k     = d r_k + sum_k' [ d s2 B^l + c G^{l+1} ]_{k k'} phi(h^l_k') , r ~ N(0, s2 G^{l+1}) ,
@@ -11,9 +11,9 @@ Every neuron is a draw of the same process:
     z^L_k = sum_o Delta_{o k} w_o ,  w_o = d w_o(0) + sum_k' c Delta_{o k'} phi(h^L_k') ,
     f_o = <w_o phi(h^L)>/gamma0 ,
 
-with Phi^0 = x.x'/D, A^0 = 0 and no B^L; Delta is the residual of the problem's loss. It is solved by sampling: a fixed
-set of neurons ("sites") is carried through training, and the pairs through bases of what they span, see `sites`. A
-linear network needs no sites, see `mlp_linear`. The programme is that of Bordelon and Pehlevan (2022) and Lauditi,
+with Phi^0 = x.x'/D, A^0 = 0 and no B^L; Delta is the residual of the problem's loss. It is solved by sampling: a
+fixed set of neurons ("sites") is carried through training, and of all pairs a basis of what they span, see `sites`.
+A linear network needs no sites, see `mlp_linear`. The programme is that of Bordelon and Pehlevan (2022) and Lauditi,
 Pehlevan and Bordelon (2026).
 """
 
@@ -21,6 +21,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -44,11 +45,12 @@ class MLPTheory:
     """Gradient descent of an infinitely wide network: losses, kernels, and what the spectra of its weights need.
 
     `train_loss` (steps + 1,), `predictions` (steps + 1, P, outputs): as in networks.MLPRun. `kernels` (S, L, P, P):
-    <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L, at the S steps `kernel_steps`. `index` (K, 2): (step, sample)
-    of every pair that was visited; for activation "linear" (step, output), the record being sum_mu Delta_{o mu} h_mu
-    and g^l/Delta.
+    <phi(h^l_mu) phi(h^l_nu)> of all samples, l = 1 .. L, at the S steps `kernel_steps`. `index` (K, 2): (step,
+    sample) of every pair that was visited; for activation "linear" (step, output), the record being
+    sum_mu Delta_{o mu} h_mu and g^l/Delta.
     `neglected` (steps, L - 1, 2): of the features and of the gradients that a hidden matrix was shown at each step,
     the share of their variance that lies in directions below the cut-off, which are noise and teach nothing.
+    `decay` (steps + 1,): what weight decay has left of the initial weights.
     `replicas`: the solutions on separate sites, of which all this is the mean; () when it is exact, or one.
     `amplification` (steps + 1,): the scatter of the replicas' predictions, in units of the error that the sites of
     that step alone would make if all before it were exact; nan for one replica or when exact. `sites`: neurons of
@@ -62,6 +64,7 @@ class MLPTheory:
     kernel_steps: np.ndarray
     index: np.ndarray
     neglected: np.ndarray
+    decay: np.ndarray
     _order: Callable = field(repr=False)
     _tangent: dict = field(repr=False)
     sites: int = 0
@@ -91,10 +94,11 @@ class MLPTheory:
         """What level two needs of the hidden weights Wbar^layer, layer = 1 .. L - 1, after `step` updates.
 
         In orthonormal bases of the features and gradients visited so far, with the coordinates of those themselves,
-        in the order of `index`: alignments are with them. `through`: of all that is visited before this step, at least
-        `step`, the default; step + 1 adds what the weights after `step` updates are shown next. Replicas have bases of
-        their own. Raises ValueError for another layer or step, and where weight decay has left nothing of the
-        initial weights. (Of W^0, N x D at fixed D, there is no bulk in this limit.)
+        in the order of `index`: alignments are with them. `through`: of all that is visited before this step, at
+        least `step`, the default; step + 1 adds what the weights after `step` updates are shown next. Replicas have
+        bases of their own; the tables outside `replicas` are those of the first. Raises ValueError for another layer
+        or step, and where weight decay has left nothing of the initial weights. (Of W^0, N x D at fixed D, there is
+        no bulk in this limit.)
         """
         depth, last = self.problem.depth, self.steps
         if not 1 <= arguments.whole("layer", layer) < depth:
@@ -104,6 +108,9 @@ class MLPTheory:
         through = step if through is None else arguments.whole("through", through)
         if not step <= through <= last:
             raise ValueError(f"through must be {step} to {last}, got {through}")
+        if not self.decay[step] > 0:
+            left = f"got decay {self.decay[step]:.3g}"
+            raise ValueError(f"step must be one with something left of the initial weights, {left}")
         replicas = tuple(one.order(layer, step, through) for one in self.replicas)
         return replace(replicas[0] if replicas else self._order(layer, step, through), replicas=replicas)
 
@@ -149,60 +156,66 @@ def solve(
 
     Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to 8400
     in each replica, by the number of samples, and twice as many again where the independent fields that appear are
-    more than a third of that. `cutoff`: directions of features and gradients whose variance is below this fraction of
-    the largest are left to noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
-    `precision`: "double", or "single" for the sites, twice as fast.
-    `kernel_steps`, `tangent_steps`: where `kernels` and `tangent_kernel` are kept; None: at all steps, (): nowhere.
-    `activation="linear"` is exact and needs no `rng`. `progress`: show a bar on standard error; None: only on a
-    terminal, and only once a second has passed.
-    One step costs P r sites in each replica, r the number of directions; memory is about 16 L r sites bytes. What is
-    drawn depends on shapes and `rng` alone; no eigenvector's sign or order enters.
+    more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction of
+    the largest are noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
+    `precision`: "double", or "single" for the sites, twice as fast. `kernel_steps`, `tangent_steps`: where `kernels`
+    and `tangent_kernel` are kept; None: at all steps, (): nowhere. `activation="linear"` is exact and needs no
+    `rng`. `progress`: show a bar on standard error; None: only on a terminal, and only once a second has passed.
+    A step costs P r sites in each replica, with r directions; memory is about 16 L r sites bytes. What is drawn
+    depends on shapes and `rng` alone; no eigenvector's sign or order enters.
     Warns (InstabilityWarning) when replicas part, see `MLPTheory.parted`. Raises ValueError on bad input or
     parametrization "ntk" (its infinite width learns no features), DivergenceError, with `.step` and `.partial` (all
     before that step), when the loss is not finite or above RUNAWAY times its start, and ConvergenceError, with
     `.partial`, when the sites are too few for all the independent fields that appear.
     """
+    plan, asked = _plan(problem, steps, kernel_steps, tangent_steps)
+    if problem.activation == "linear":
+        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], plan, asked, progress)
+    return _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision)
+
+
+def _plan(problem, steps, *given) -> tuple:
+    """What the steps are, and where kernels and tangent kernels are asked for."""
     if not isinstance(problem, problems.MLP):
         raise ValueError(f"problem must be a problems.MLP, got {type(problem).__name__}")
     if problem.parametrization != "mup":
         raise ValueError(f"problem must be in muP, got parametrization {problem.parametrization!r}")
-    steps = arguments.whole("steps", steps)
-    plan, asked = schedule(problem, steps), _asked(steps, kernel_steps, tangent_steps)
-    if problem.activation == "linear":
-        return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], steps, asked, progress)
+    steps, found = arguments.whole("steps", steps), []
+    for name, value in zip(("kernel_steps", "tangent_steps"), given, strict=True):
+        if value is not None and not np.iterable(value):
+            raise ValueError(f"{name} must be a sequence of steps, or None for all of them, got {value!r}")
+        found.append(sorted({arguments.whole(name, step) for step in (range(steps + 1) if value is None else value)}))
+        if max(found[-1], default=0) > steps:
+            raise ValueError(f"{name} must be 0 to {steps}, got {found[-1][-1]}")
+    return schedule(problem, steps), found
+
+
+def _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision) -> MLPTheory:
+    """By replicas, with more sites where they were too few and their number was left open."""
     replicas = arguments.whole("replicas", replicas, at_least=1)
     groups = arguments.generator("rng", rng).spawn(replicas)
-    visited = min(MANY, len(np.unique(np.concatenate([np.zeros(0, int), *plan.batches]))))
-    cutoff = CUTOFF * (max(visited, 1) / MANY) ** 2 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
-    options = cutoff, arguments.one_of("precision", precision, ("double", "single")), asked[1]
+    visited = min(MANY, len(np.unique(np.concatenate([np.zeros(1, int), *plan.batches]))))
+    cutoff = CUTOFF * (visited / MANY) ** 2 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
+    precision = arguments.one_of("precision", precision, ("double", "single"))
     count = max(SITES, EACH * visited)
     if sites is not None:
         count = arguments.whole("sites", sites, at_least=100 * replicas) // replicas
+
+    def march(group, count: int) -> Replica:
+        return Replica(problem, plan, count, copy.deepcopy(group), cutoff, precision, asked[1])
+
     for attempt in range(DOUBLINGS):
-        marches = [lambda one=one: Replica(problem, plan, count, copy.deepcopy(one), *options) for one in groups]
         try:
-            theory = _solved(problem, marches, steps, asked, progress)
+            marches = [partial(march, group, count * 2**attempt) for group in groups]
+            theory = _solved(problem, marches, plan, asked, progress)
             break
         except ConvergenceError:
             if sites is not None or attempt == DOUBLINGS - 1:
                 raise
-            count *= 2
     if theory.parted is not None:
         message = f"replicas part at step {theory.parted}: the learning rate is too large for one solution"
-        warnings.warn(message, InstabilityWarning, stacklevel=2)
+        warnings.warn(message, InstabilityWarning, stacklevel=3)
     return theory
-
-
-def _asked(steps: int, *given) -> tuple:
-    """The steps at which kernels, and tangent kernels, are kept."""
-    found = []
-    for name, value in zip(("kernel_steps", "tangent_steps"), given, strict=True):
-        if value is not None and not np.iterable(value):
-            raise ValueError(f"{name} must be a sequence of steps, or None for all of them, got {value!r}")
-        found.append([arguments.whole(name, step) for step in (range(steps + 1) if value is None else value)])
-        if max(found[-1], default=0) > steps:
-            raise ValueError(f"{name} must be 0 to {steps}, got {max(found[-1])}")
-    return tuple(found)
 
 
 # ---------------------------------------------------------------- either march
@@ -210,7 +223,7 @@ def _asked(steps: int, *given) -> tuple:
 
 @dataclass(frozen=True)
 class _Run:
-    """One march: `rows`, what the network was at each step, until `failure`, an error or None. See `found` of both."""
+    """One march: `rows`, what the network was at each step, until `failure`, an error or None. See `found`."""
 
     rows: list
     order: Callable
@@ -220,9 +233,10 @@ class _Run:
     sites: int
 
 
-def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
+def _solved(problem, marches, plan, asked, progress) -> MLPTheory:
     """The marches, one after the other so that only one has its sites in memory, and the mean of what they found."""
-    runs, work = [], np.arange(steps + 2) ** (LinearMarch.work if len(marches) == 1 else Replica.work)
+    steps, decay = plan.steps, plan.decay
+    runs, work = [], np.arange(steps + 2) ** (3 if problem.activation == "linear" else 1)
     # Counted in work done, so that the time left is told right.
     ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]) * len(marches), progress)
     until = steps
@@ -231,7 +245,7 @@ def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
             runs.append(_marched(make(), steps, until, asked[0], lambda t: ticks.update(int(work[t + 1] - work[t]))))
             until = len(runs[-1].rows) - 1 if runs[-1].failure else until
     failures = [(len(run.rows), run.failure) for run in runs if run.failure]
-    solution = _solution(problem, runs, asked)
+    solution = _solution(problem, runs, asked, decay)
     if not failures:
         return solution
     failure = min(failures, key=lambda pair: pair[0])[1]
@@ -240,8 +254,8 @@ def _solved(problem, marches, steps: int, asked, progress) -> MLPTheory:
 
 
 def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
-    """One of them through `steps` updates, or only to where another has failed: `observe(t)` says what it is at step t,
-    `update(t)` makes the step, `found()` is what it knows.
+    """One of them through `steps` updates, or only to where another has failed: `observe(t)` says what it is at step
+    t, `update(t)` makes the step, `found()` is what it knows.
     """
     rows, failure = [], None
     for t in range(until + 1):
@@ -265,7 +279,7 @@ def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
     return _Run(rows, *march.found(), failure, march.count)
 
 
-def _solution(problem, runs: list[_Run], asked) -> MLPTheory:
+def _solution(problem, runs: list[_Run], asked, decay) -> MLPTheory:
     """One solution for each run, as far as all of them came, and their mean."""
     length = min(len(run.rows) for run in runs)
     kernel_steps, tangent_steps = ([step for step in steps if step < length] for steps in asked)
@@ -287,6 +301,7 @@ def _solution(problem, runs: list[_Run], asked) -> MLPTheory:
             kernel_steps=np.array(kernel_steps, int),
             index=runs[0].index(max(length - 1, 0)),
             neglected=np.mean([run.neglected[: max(length - 1, 0)] for run in runs], axis=0),
+            decay=decay[:length],
             _order=runs[0].order,
             _tangent=dict(zip(tangent_steps, kernels, strict=True)),
             sites=runs[0].sites,

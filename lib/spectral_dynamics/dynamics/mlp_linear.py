@@ -18,7 +18,6 @@ class LinearMarch:
     step t the weights hold its `decay[t]` of the initial ones, and of every index before what `_c(t)` says.
     """
 
-    work = 3  # grows as this power of the steps
     count = 0  # of sites
 
     def __init__(self, problem, schedule, tangent_steps=()):
@@ -131,7 +130,7 @@ class LinearMarch:
         return sum(np.einsum("mn,op->monp", *pair) for pair in zip(kernels, gradients, strict=True))
 
     def found(self):
-        """(layer, step, through) -> order parameters, steps -> pairs (step, output), and that nothing is neglected."""
+        """(layer, step, through) -> order parameters, steps -> pairs (step, output); nothing is neglected."""
         outputs = self.problem.outputs
 
         def order(layer: int, step: int, through: int) -> OrderParameters:

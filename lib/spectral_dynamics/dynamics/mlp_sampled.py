@@ -93,10 +93,8 @@ def padded(coordinates, size: int) -> np.ndarray:
 class Replica:
     """One solution: the sites of every layer, and what the matrices between them know.
 
-    `schedule` says which samples each step visits (see `descent`); `tangent_steps`: where the tangent kernel is found.
+    `schedule` says which samples each step visits (see `descent`); `tangent_steps`: where there is a tangent kernel.
     """
-
-    work = 1  # grows as this power of the steps, once the bases have levelled off
 
     def __init__(self, problem, schedule, count: int, rng, cutoff: float, precision: str, tangent_steps=()):
         self.problem, self.schedule, self.count, self.tangent_steps = problem, schedule, count, tangent_steps

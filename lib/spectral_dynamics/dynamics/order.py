@@ -17,18 +17,18 @@ class OrderParameters:
 
         C_h = <h h^T>,  C_g = <g g^T>,  A = < d h(t)/d r(s) >,  B = < d g(t)/d u(s) > ,
 
-    (K_h, K_h), (K_g, K_g), (K_h, K_g) and (K_g, K_h) over the record of both sides, c (K_g, K_h), `u(s)` the Gaussian part of `Wbar(0) h(s)`, `r(s)` that of
-    `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a square matrix (nu = 1) this is
-    Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
+    (K_h, K_h), (K_g, K_g), (K_h, K_g) and (K_g, K_h) over the records of both sides, c (K_g, K_h), `u(s)` the
+    Gaussian part of `Wbar(0) h(s)`, `r(s)` that of `sqrt(N/M) Wbar(0)^T g(s)`, and `s2 = weight_variance`. For a
+    square matrix (nu = 1) this is Wbar(0) + (1/N) g c h^T. `A = B = 0`: spikes that know nothing of the bulk.
 
     `cutoff`: eigenvalues of C_h and C_g below this fraction of the largest are not known, for rounding or, where
-    they were sampled, for noise (see `share` for those just above). `replicas`: the same from separate samples, of
-    which this is the mean; () if exact.
+    they were sampled, for noise (see `share` for those just above). `replicas`: the same from separate samples, each
+    in terms of a record of its own (this is one of them); () if exact.
 
-    `features` (n, K_h) and `gradients` (m, K_g): vectors whose alignments are asked for, in terms of the recorded; those
-    themselves if None. Raises ValueError for arrays of other shapes or not finite, correlations that are not symmetric and positive
-    semi-definite, and a variance, ratio or decay that is not above 0,
-    a cut-off outside (0, 1), and replicas that are not OrderParameters of the same size.
+    `features` (n, K_h) and `gradients` (m, K_g): vectors whose alignments are asked for, in terms of the recorded;
+    those themselves if None. Raises ValueError for arrays of other shapes or not finite, correlations that are not
+    symmetric and positive semi-definite, a variance, ratio or decay that is not above 0, a cut-off outside (0, 1),
+    and replicas that are not OrderParameters.
     """
 
     C_h: np.ndarray

@@ -1,19 +1,19 @@
 """Infinitely wide networks by sampling: neurons carried through training, averages over them the order parameters.
 
-A fixed set of neurons ("sites") of every layer obeys the equations at the head of `mlp`. What the matrix W^l has been
-shown is kept not as a record of all pairs (step, sample) but as an orthonormal basis e_j of the features phi(h^l) seen
-so far, <e_i e_j> = delta_ij over the sites of layer l, each with a fresh Gaussian xi_j on the sites of layer l + 1,
-and likewise eh_j of the gradients g^{l+1} with Gaussians zeta_j on layer l. What it has learned is one small matrix M:
+A fixed set of neurons ("sites") of every layer obeys the equations at the head of `mlp`. What the matrix W^l has
+been shown is kept not as a record of all pairs (step, sample) but as an orthonormal basis e_j of the features
+phi(h^l) seen so far, <e_i e_j> = delta_ij over the sites of layer l, each with a fresh Gaussian xi_j on the sites of
+layer l + 1, and likewise eh_j of the gradients g^{l+1} with Gaussians zeta_j on layer l. What the matrix has learned
+is the small matrix M:
 
     phi = a e ,  g = b eh ,                                  coordinates (samples, r) of the fields of a step
     h^{l+1} = d std a xi   + [ d std <phi zeta> + a M^T ] eh ,   by Stein's lemma <phi zeta> is the response to zeta
     z^l     = d std b zeta + [ d std <g xi>     + b M   ] e ,
     M moves along (gamma0/|batch|) b^T a ,
 
-with d what weight decay has left of W^l(0). A basis grows by what a step's fields have outside it, and levels off when
-training does; one step costs P r sites.
+with d what weight decay has left of W^l(0). A basis grows by what a step's fields have outside it, and levels off
+when training does; one step costs P r sites.
 """
-
 
 import numpy as np
 from scipy import linalg

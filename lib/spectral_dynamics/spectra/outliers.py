@@ -121,11 +121,10 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     `cutoff`: of C_h and C_g the eigenvectors above this fraction of the largest eigenvalue are kept, those less than
     a quarter above it in part (see `dynamics.order.share`); by default `order.cutoff`. 1e-8 to 1e-10 for exact order
     parameters, 1e-3 to 1e-4 for sampled ones. `tolerance`: an eigenvalue counts as real when its imaginary part is
-    below this fraction of its modulus. `order.independent()`
-    gives the classical result. Of `order.replicas` the means: of values in order, and of the alignments of each; where
-    values lie closer than their scatter, look at one replica at a time. Standard errors are those of these means.
-    Raises ValueError for anything but OrderParameters, or a cut-off outside (0, 1), and ConvergenceError when the
-    iteration for the outer eigenvalues of a large record fails.
+    below this fraction of its modulus. `order.independent()` gives the classical result. Of `order.replicas` the
+    means, of values in order and of the alignments of each, with standard errors; where values lie closer than their
+    scatter, look at one replica at a time. Raises ValueError for anything but OrderParameters, or a cut-off outside
+    (0, 1), and ConvergenceError when the iteration for the outer eigenvalues of a large record fails.
     """
     if not isinstance(order, OrderParameters):
         raise ValueError(f"order must be OrderParameters, got {type(order).__name__}")

@@ -71,10 +71,11 @@ def leading_mode(theory, step: int, population: bool = False) -> Mode:
 
     `theory`: a solution of the deep linear dynamics (`dynamics.deep_linear.solve`), or of a network on given samples
     (`dynamics.mlp.solve`) with `step` among its `tangent_steps`; then the operator is that of all samples, whatever
-    the batches. `population=False`: the operator of the training set; with fresh batches, of the batch that the step is about to use; where the problem has
-    neither, the population's, as with `population=True`. Momentum and weight decay enter by the weights alone: the
-    operator is that of plain descent. Raises ValueError on bad input and where weight decay has left nothing of
-    the initial weights, and ConvergenceError when the search for the outlier contradicts itself.
+    the batches. `population=False`: the operator of the training set; with fresh batches, of the batch that the step
+    is about to use; where the problem has neither, the population's, as with `population=True`. Momentum and weight
+    decay enter by the weights alone: the operator is that of plain descent. Raises ValueError on bad input and where
+    weight decay has left nothing of the initial weights, and ConvergenceError when the search for the outlier
+    contradicts itself.
     """
     if hasattr(theory, "tangent_kernel"):
         return _of_kernel(theory, step, population)
