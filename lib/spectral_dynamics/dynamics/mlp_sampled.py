@@ -123,11 +123,8 @@ class Replica:
                     for place, value in zip(into, values, strict=True):
                         place[samples] = value
         self._seen, phi = whole, whole[1]
-        if self.w is None:  # f(0) = 0, whatever the sites
-            last.know(_directions(phi[-1], last), last.family())
-            start = last.strangers(last.normal(problem.outputs))
-            last.know(start, last.family())
-            self.w = Moving(last.dtype.type(problem.weight_std) * start, problem)
+        if self.w is None:
+            self.w = Moving(self._readout(phi[-1][batch], phi[-1][others]), problem)
         w = self.w.value
         f = last.mean(phi[-1], w) / problem.output_scale * (t > 0)
         scatter = last.mean(phi[-1] ** 2, w**2) / problem.output_scale**2 - f**2
@@ -139,6 +136,19 @@ class Replica:
             "site_error": np.mean(scatter) / last.count,
             "tangent": self._tangent(t) if t in self.tangent_steps else None,
         }
+
+    def _readout(self, seen, unseen):
+        """w at the start, with f(0) = 0 whatever the sites. Features of samples that no matrix has been shown are
+        made of the Gaussians by which they will be shown, which must stay free of all but w: they are not known.
+        """
+        last = self.layers[-1]
+        last.know(_directions(seen, last), last.family())
+        passing = last.family()
+        last.know(_directions(unseen, last), passing)
+        w = last.strangers(last.normal(self.problem.outputs))
+        last.forget(passing)
+        last.know(w, last.family())
+        return last.dtype.type(self.problem.weight_std) * w
 
     def update(self, t: int) -> None:
         """The step that the batch of step t makes."""
@@ -211,6 +221,8 @@ class Replica:
 
 def _directions(fields, layer: Layer):
     """An orthonormal basis of fields, whatever is above rounding."""
+    if not len(fields):
+        return fields
     values, vectors = np.linalg.eigh(layer.mean(fields, fields))
     kept = values > np.finfo(layer.dtype).eps ** 0.75 * max(values[-1], 1e-30)
     return layer.mix((vectors[:, kept] / np.sqrt(values[kept])).T, fields)

@@ -84,6 +84,12 @@ class Layer:
         self._factor, self.size = factor, size + new
         family.add(fields, list(range(size, size + new)))
 
+    def forget(self, family: Family) -> None:
+        """The family that came last is not known any more."""
+        self.families.remove(family)
+        self.size -= len(family.places)
+        self._factor = self._factor[: self.size, : self.size]
+
     def _shadow(self, x) -> np.ndarray:
         """< x known >, known fields in the order in which they came."""
         shadow = np.empty((len(x), self.size))
