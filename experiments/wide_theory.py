@@ -5,9 +5,9 @@ Run from the repository's root, a quarter of an hour on one core:
     python experiments/wide_theory.py [workers]
 
 It writes experiments/wide_theory.npz. Arrays have one row for each setting of `wide`, in its order and its units:
-`loss`, `kernels`, `values`, `right`, `left`, with their Monte Carlo standard errors `loss_error` and so on (of the
-singular values by the jackknife over replicas, of the others by the scatter of replicas); `number` (settings,
-LAYERS - 1): how many outliers there are in all; `parted` (settings,): whether replicas parted.
+`loss`, `kernels`, `values`, `right`, `left`, with their Monte Carlo standard errors `loss_error` and so on, by the
+scatter of replicas; `number` (settings, LAYERS - 1): how many outliers there are in all; `parted` (settings,):
+whether replicas parted.
 """
 
 import sys
@@ -64,10 +64,19 @@ def fill(found: dict, key: str, part, value, error) -> None:
 
 def cosines(name: str, theory, layer: int, last: int) -> np.ndarray:
     """Right and left alignments (2, 3) of the top outlier, with the sign of `wide`."""
-    columns, sign = wide.pairs(name, last)
+    columns, sign = recorded(name, theory, last)
     found = outliers.outliers(theory.order(layer, last))
     both = np.array([found.right_alignment[0, columns], found.left_alignment[0, columns]])
     return np.sign(found.right_alignment[0, sign]) * both
+
+
+def recorded(name: str, theory, last: int) -> tuple[list[int], int]:
+    """`wide.pairs`, whose columns follow the batches, in the order of the theory's record."""
+    columns, sign = wide.pairs(name, last)
+    visited = [[step, sample] for step in range(last) for sample in wide.problem(name).batch(step)]
+    order = theory.index.tolist()
+    *columns, sign = (order.index(visited[column]) for column in (*columns, sign))
+    return columns, sign
 
 
 def again(name: str, table: dict) -> tuple[dict, dict]:

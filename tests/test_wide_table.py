@@ -48,8 +48,8 @@ def test_a_small_network_runs_to_its_stored_row():
     assert not wide.TABLE.changed_rows("ten outputs, batches")
 
 
-def test_a_small_theory_agrees_with_the_stored_one(tables):
-    name = "tanh, two layers"
+@pytest.mark.parametrize("name", ["tanh, two layers", "relu, batches"])
+def test_a_small_theory_agrees_with_the_stored_one(name, tables):
     number, small = wide.NAMES.index(name), theory.case(name, 8000, 4)
     for key in ("loss", "kernels", "values", "right", "left"):
         error = np.hypot(small[f"{key}_error"], tables[1][f"{key}_error"][number])
