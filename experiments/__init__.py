@@ -12,6 +12,7 @@ from spectral_dynamics import sweeps
 NAMES = (
     "deep_linear",
     "digits",
+    "digits_all",
     "digits_widths",
     "edge",
     "edge_more",
