@@ -157,8 +157,8 @@ def solve(
     Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to
     12 000 in each replica, by the number of samples, and twice as many again where the independent fields that appear
     are more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction
-    of the largest are noise (see `neglected`); None: (P/300)^4 %, at most 1 %, for P samples that are visited: what is
-    cut off does not answer, at the price of the root of the cut-off, and of many samples it averages out.
+    of the largest are noise (see `neglected`) that is not answered; None: (P/300)^4 %, at most 1 %, for P samples
+    that are visited (what it costs goes with its root, and averages out where samples are many).
     `precision`: "double", or "single" for the sites, twice as fast. `kernel_steps`, `tangent_steps`: where `kernels`
     and `tangent_kernel` are kept; None: at all steps, (): nowhere. `activation="linear"` is exact and needs no
     `rng`. `progress`: show a bar on standard error; None: only on a terminal, and only once a second has passed.
