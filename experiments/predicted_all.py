@@ -55,7 +55,7 @@ def tiny() -> dict[str, np.ndarray]:
     full = digits_all.problem()
     batches = full.batches[:12, :10] % 60
     few = replace(full, inputs=full.inputs[:60], targets=full.targets[:60], batches=batches)
-    found = case(few, marks=(6, 12), sites=4000, replicas=2, precision="double")
+    found = case(few, marks=(6, 12), sites=4000, replicas=2, cutoff=1e-3, precision="double")
     return {key: found[key] for key in ("loss", "values")}
 
 

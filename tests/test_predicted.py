@@ -8,6 +8,7 @@ from spectral_experiments import predicted
 from spectral_experiments.digits_widths import MARKS, NAMES
 
 LOSSES, VALUES, COSINES, ALL = 0.01, 0.01, 0.02, 0.015  # allowed: relative, relative, absolute, and of all digits
+KNOWN = {"squared": 0.003, "cross_entropy": 0.006}  # standard errors of networks' losses; of the latter there are fewer
 CASES = [(name, step) for name in NAMES for step in MARKS]
 
 
@@ -27,8 +28,9 @@ def test_losses_at_every_mark(name, tables):
     told, table = tables
     found = predicted.limit(table, name, table["loss"][:, MARKS])
     own = told["loss"][NAMES.index(name), list(MARKS)]
-    assert np.abs(own / found.limit - 1).max() < LOSSES
-    assert (found.standard_error / found.limit).max() < (0.003 if name == "squared" else 0.006)
+    error = found.standard_error / found.limit
+    assert error.max() < KNOWN[name]
+    assert np.all(np.abs(own / found.limit - 1) < (LOSSES if name == "squared" else LOSSES + error))
     assert np.abs(told["loss"][NAMES.index(name), 0] / found.limit - 1).min() > 10 * LOSSES
 
 
@@ -48,7 +50,7 @@ def test_every_outlier_is_there_and_no_other(name, step, tables):
     assert gap.size > 0 or name != "squared"
     assert np.abs(gap).max(initial=0) < VALUES
     assert np.abs(naive).max(initial=1) > 3 * VALUES
-    assert (both["limit_error"] / both["limit"]).max(initial=0) < VALUES / 3
+    assert (both["limit_error"] / both["limit"]).max(initial=0) < (VALUES / 3 if name == "squared" else VALUES / 2)
 
 
 def test_lines_in_the_width_are_straight(tables):
