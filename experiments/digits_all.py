@@ -28,7 +28,7 @@ EACH = IMAGES // BATCH  # batches in an epoch
 MARKS = tuple(EACH * epoch for epoch in range(1, EPOCHS + 1))
 SEED = 1  # of the batches
 RATE = 0.5
-COUNT = {500: 16, 1000: 12, 2000: 6}  # networks
+COUNT = {500: 16, 1000: 12, 2000: 6, 4000: 4}  # networks
 NAME = "all digits"
 
 
