@@ -157,8 +157,7 @@ def solve(
     Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to
     12 000 in each replica, by the number of samples, and twice as many again where the independent fields that appear
     are more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction
-    of the largest are noise (see `neglected`) that is not answered; None: (P/300)^4 %, at most 1 %, for P samples
-    that are visited (what it costs goes with its root, and averages out where samples are many).
+    of the largest are noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
     `precision`: "double", or "single" for the sites, twice as fast. `kernel_steps`, `tangent_steps`: where `kernels`
     and `tangent_kernel` are kept; None: at all steps, (): nowhere. `activation="linear"` is exact and needs no
     `rng`. `progress`: show a bar on standard error; None: only on a terminal, and only once a second has passed.
@@ -196,7 +195,7 @@ def _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, preci
     replicas = arguments.whole("replicas", replicas, at_least=1)
     groups = arguments.generator("rng", rng).spawn(replicas)
     visited = min(MANY, len(np.unique(np.concatenate([np.zeros(1, int), *plan.batches]))))
-    cutoff = CUTOFF * (visited / MANY) ** 4 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
+    cutoff = CUTOFF * (visited / MANY) ** 2 if cutoff is None else arguments.number("cutoff", cutoff, above=0)
     precision = arguments.one_of("precision", precision, ("double", "single"))
     count = max(SITES, EACH * visited)
     if sites is not None:
