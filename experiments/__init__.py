@@ -17,6 +17,7 @@ NAMES = (
     "escape",
     "few_digits",
     "many_outputs",
+    "nonlinear_modes",
     "own_rates",
     "real_tasks",
     "sharpness",
