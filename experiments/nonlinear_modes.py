@@ -31,8 +31,8 @@ from spectral_dynamics.errors import DivergenceError
 from spectral_experiments import edge, first_row, seeded
 
 MARKS, CONTROLS = 8, 8
-ROUND = {250: 120, 500: 80, 1000: 40, 2000: 6}  # networks added in each round at each width
-LEAST, ROUNDS = 2, 6  # rounds at least, and at most
+ROUND = {250: 200, 500: 80, 1000: 18}  # networks added in each round at each width
+LEAST, ROUNDS = 1, 6  # rounds at least, and at most
 ERROR = 0.0045  # of the limit: where seeds are no longer added
 SEED, DIMENSION = 17, 20  # of the data
 
@@ -64,7 +64,7 @@ WIDTH_RATE, WIDTH_STEPS = 1.0, (0, 4, 8, 12)
 WIDTH_ROUND = {64: 1600, 128: 1600, 256: 800, 512: 300, 1024: 60}
 
 EDGES = {"tanh": (16, 2.1), "relu": (20, 0.32)}  # steps, and the first rate that is tried
-EDGE_ROUND = {200: 160, 400: 80, 800: 30}
+EDGE_ROUND = {200: 120, 400: 40}
 BRACKET, PRECISION = 1.4, 1.003  # of the bisection: its beginning in first rates, its end
 
 
@@ -181,7 +181,7 @@ def limit(name: str, table: dict) -> sweeps.Extrapolation:
     """Infinite width of `modes` at the steps of a setting."""
     rows, marks = table["setting"] == NAMES.index(name), len(ROWS[name][1])
     used = table["controls"][rows][:, : 2 + 2 * problem(name).depth]
-    return sweeps.extrapolate(table["size"][rows], table["modes"][rows][:, :marks], controls=used, scatter="own")
+    return sweeps.extrapolate(table["size"][rows], table["modes"][rows][:, :marks], controls=used, scatter=1.0)
 
 
 TABLE = sweeps.Table(
