@@ -18,6 +18,7 @@ NAMES = (
     "few_digits",
     "many_outputs",
     "nonlinear_modes",
+    "nonlinear_modes_theory",
     "own_rates",
     "real_tasks",
     "sharpness",

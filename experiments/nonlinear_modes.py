@@ -32,7 +32,7 @@ from spectral_experiments import edge, first_row, seeded
 
 MARKS, CONTROLS = 8, 8
 ROUND = {250: 200, 500: 80, 1000: 18}  # networks added in each round at each width
-LEAST, ROUNDS = 1, 6  # rounds at least, and at most
+LEAST, ROUNDS = 1, 12  # rounds at least, and at most
 ERROR = 0.0045  # of the limit: where seeds are no longer added
 SEED, DIMENSION = 17, 20  # of the data
 

@@ -83,8 +83,11 @@ def test_a_small_theory_agrees_with_the_stored_one(tables):
 
 
 def test_the_mode_before_and_at_the_edge(setting):
-    _, limit, own, _, counted = setting
-    assert (limit.limit / own - 1)[:counted] == pytest.approx(0, abs=MODES)
+    """What two standard errors of both do not explain: they are about one per cent, and fall with more seeds."""
+    _, limit, own, error, counted = setting
+    unsure = 2 * np.hypot(limit.standard_error, error) / own
+    assert np.all((np.abs(limit.limit / own - 1) - unsure)[:counted] < MODES)
+    assert np.median(unsure[:counted]) < 0.03
 
 
 def test_the_mode_differs_by_no_more_than_its_errors(setting):
@@ -93,8 +96,9 @@ def test_the_mode_differs_by_no_more_than_its_errors(setting):
 
 
 def test_the_kernel_of_the_start_does_not_say_it(setting):
-    _, limit, own, _, counted = setting
-    assert np.abs(limit.limit / own[0] - 1)[:counted].max() > 2 * MODES
+    _, limit, own, error, counted = setting
+    unsure = 2 * np.hypot(limit.standard_error, error) / own
+    assert (np.abs(limit.limit / own[0] - 1) - unsure)[:counted].max() > 2 * MODES
 
 
 def test_the_theory_says_where_the_edge_is(tables):
