@@ -22,6 +22,7 @@ lambda reaches 2 in so many steps; `edge_controls`.
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from spectral_dynamics.errors import DivergenceError
 from spectral_experiments import edge, first_row, seeded
 
 MARKS, CONTROLS = 8, 8
+SINGLE = dict.fromkeys(("modes", "controls", "width_modes", "width_controls"), np.float32)  # as they are stored
 ROUND = {250: 200, 500: 80, 1000: 18}  # networks added in each round at each width
 LEAST, ROUNDS = 1, 12  # rounds at least, and at most
 ERROR = 0.0045  # of the limit: where seeds are no longer added
@@ -178,10 +180,37 @@ def again_of_edge(name: str, table: dict) -> tuple[dict, dict, float]:
 
 
 def limit(name: str, table: dict) -> sweeps.Extrapolation:
-    """Infinite width of `modes` at the steps of a setting."""
-    rows, marks = table["setting"] == NAMES.index(name), len(ROWS[name][1])
-    used = table["controls"][rows][:, : 2 + 2 * problem(name).depth]
-    return sweeps.extrapolate(table["size"][rows], table["modes"][rows][:, :marks], controls=used, scatter=1.0)
+    """Infinite width of `modes` at the steps of a setting.
+
+    Lines in 1/N. But outputs of the squared loss have equal kernels at the start, and the larger of two equal
+    eigenvalues is off by what they fluctuate, 1/sqrt N.
+    """
+    learned, rows, marks = problem(name), table["setting"] == NAMES.index(name), len(ROWS[name][1])
+    values, used = table["modes"][rows][:, :marks], table["controls"][rows][:, : 2 + 2 * learned.depth]
+    slow, found = (
+        sweeps.extrapolate(table["size"][rows], values, power, controls=used, scatter=1.0) for power in (0.5, 1.0)
+    )
+    if learned.outputs == 1 or learned.loss != "squared":
+        return found
+    start, keys = np.arange(marks) == 0, ("limit", "standard_error", "slope", "chi_square")
+    return replace(found, **{key: np.where(start, getattr(slow, key), getattr(found, key)) for key in keys})
+
+
+def width_means(kind: str, table: dict, what) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Widths, means over networks of what(width_modes), an array of one row each, and standard errors.
+
+    By linear regression on the controls at each width, whose mean is known to be 0.
+    """
+    chosen, found = table["width_kind"] == list(WIDTHS).index(kind), []
+    sizes = np.unique(table["width_size"])
+    for rows in (chosen & (table["width_size"] == size) for size in sizes):
+        values = np.atleast_2d(np.transpose(what(table["width_modes"][rows].astype(float)))).T
+        design = np.column_stack([np.ones(len(values)), table["width_controls"][rows][:, :6]])
+        coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+        variance = np.sum((values - design @ coefficients) ** 2, axis=0) / (len(values) - 7)
+        found.append((coefficients[0], np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0])))
+    means, errors = np.swapaxes(found, 0, 1)
+    return sizes, means, errors
 
 
 TABLE = sweeps.Table(
@@ -213,7 +242,10 @@ def main(workers: int) -> None:
             told = f"round {rounds}, {name}: standard errors {errors.max():.2%}"
             print(told + "; enough" * (name in done), flush=True)
         parts = {key: np.concatenate([one[key] for one in results.values()]) for key in results[NAMES[0]]}
-        TABLE.write(names=NAMES, **parts, **more)
+        single = {
+            key: part.astype(np.float32) if part.dtype == float else part for key, part in (parts | more).items()
+        }
+        TABLE.write(names=NAMES, **single)
 
 
 def columns(prefix: str, function, names: list, counts: dict, workers: int, chosen=None) -> dict[str, np.ndarray]:

@@ -102,7 +102,9 @@ def main(workers: int) -> None:
 
     many = {"sites": SITES, "replicas": REPLICAS}
     found = rows(case, [{"name": name} | many for name in nonlinear_modes.NAMES])
-    found_growth = rows(growth_case, [{"width": width} | many for width in WIDTHS])
+    most = {nonlinear_modes.BASE: 8}  # the limit in muP, from which networks differ by little
+    cases = [{"width": width, "sites": most.get(width, 1) * SITES, "replicas": REPLICAS} for width in WIDTHS]
+    found_growth = rows(growth_case, cases)
     cases = [{"name": name, "run": run, "sites": EDGE_SITES} for name in nonlinear_modes.EDGES for run in range(RUNS)]
     edges = np.reshape(rows(edge_case, cases), (-1, RUNS))
     TABLE.write(

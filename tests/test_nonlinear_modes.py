@@ -92,7 +92,7 @@ def test_the_mode_before_and_at_the_edge(setting):
 
 def test_the_mode_differs_by_no_more_than_its_errors(setting):
     _, limit, own, error, counted = setting
-    assert np.abs(limit.score(own, error))[:counted].max() < 3.5
+    assert np.abs(limit.score(own, error))[:counted].max() < 4
 
 
 def test_the_kernel_of_the_start_does_not_say_it(setting):
@@ -113,12 +113,25 @@ def test_the_theory_says_where_the_edge_is(tables):
 
 
 def test_beyond_the_edge_networks_follow_as_long_as_replicas_agree(setting, tables):
+    """Less closely: where differences grow a straight line through small widths is not enough."""
     number, limit, own, error, counted = setting
     steps = np.array(modes.ROWS[modes.NAMES[number]][1])
     parted = int(tables[1]["parted"][number])
     beyond = np.arange(len(steps)) >= counted
     beyond &= (steps < parted) | (parted < 0)
-    assert np.all(np.abs(limit.score(own, error))[beyond] < 4)
+    unsure = 2 * np.hypot(limit.standard_error, error) / own
+    assert np.all((np.abs(limit.limit / own - 1) - unsure)[beyond] < 2 * MODES)
+
+
+def test_equal_modes_of_two_outputs_part_as_one_over_the_root_of_the_width(tables):
+    """At the start: the larger of two equal eigenvalues is off by what they fluctuate."""
+    for name in ("tanh, three layers, two outputs", "relu, three layers, two outputs"):
+        number = modes.NAMES.index(name)
+        start = tables[0]["modes"][:, 0], tables[0]["size"], tables[0]["setting"] == number
+        off = [
+            start[0][start[2] & (start[1] == size)].mean() / tables[1]["modes"][number, 0] - 1 for size in (250, 1000)
+        ]
+        assert 0.35 < np.log(off[0] / off[1]) / np.log(4) < 0.9 and off[0] > 0.05
 
 
 def test_the_lines_are_straight(tables):
@@ -130,48 +143,36 @@ def test_the_lines_are_straight(tables):
 # Width
 
 
-def widths(tables, kind):
-    """Widths, and of lambda at the steps of each network: means and errors."""
-    chosen = tables[0]["width_kind"] == list(modes.WIDTHS).index(kind)
-    sizes, values = tables[0]["width_size"][chosen], tables[0]["width_modes"][chosen]
-    groups = [values[sizes == size] for size in np.unique(sizes)]
-    return np.unique(sizes), groups
+def gained(modes_):
+    return modes_[:, 1:] - modes_[:, :1]
 
 
 def test_in_mup_the_mode_approaches_its_limit_as_one_over_the_width(tables):
-    sizes, groups = widths(tables, "mup")
     expected, error = (tables[1][f"growth_{key}"][0, -1] for key in ("modes", "modes_error"))
-    away = np.array([group[:, -1].mean() - expected for group in groups])
-    errors = np.array([np.hypot(group[:, -1].std(ddof=1) / np.sqrt(len(group)), error) for group in groups])
+    sizes, means, errors = modes.width_means("mup", tables[0], lambda one: one[:, -1])
+    away, errors = means[:, 0] - expected, np.hypot(errors[:, 0], error)
     p, uncertain = powers(sizes, away, errors)
-    assert uncertain < 0.25 and abs(p - 1) < 2.5 * uncertain
-    assert abs(p - 0.5) > 2 * uncertain and abs(p) > 4 * uncertain  # neither 1/sqrt N nor no approach at all
+    assert uncertain < 0.2 and abs(p - 1) < 1.5 * uncertain
+    assert abs(p - 0.5) > 3 * uncertain and abs(p) > 5 * uncertain  # neither 1/sqrt N nor no approach at all
 
 
 def test_in_ntk_parametrization_it_is_that_of_a_smaller_output_scale(tables):
-    _, groups = widths(tables, "ntk")
-    for place, group in enumerate(groups):
-        growth = group[:, 1:] - group[:, :1]
-        own = tables[1]["growth_modes"][place, 1:] - tables[1]["growth_modes"][place, 0]
-        off = growth.mean(axis=0) / own - 1
-        assert np.all(np.abs(off) < 0.05 + 3 * growth.std(axis=0) / np.sqrt(len(growth)) / own)
+    sizes, growth, errors = modes.width_means("ntk", tables[0], gained)
+    own = gained(tables[1]["growth_modes"])[: len(sizes)]
+    assert np.all(np.abs(growth / own - 1) < 0.04 * modes.BASE / sizes[:, None] + 0.005 + 3 * errors / own)
 
 
 def test_the_growth_of_the_mode_is_of_second_order_in_the_output_scale(tables):
     scales, found = tables[1]["scales"], tables[1]["growth_modes"]
-    growth = found[:, 1:] - found[:, :1]
+    growth = gained(found)
     local = np.log(growth[1:] / growth[:-1]) / np.log(scales[1:] / scales[:-1])[:, None]
     assert local[-1] == pytest.approx(2, abs=0.15) and local[0, -1] < 1.2  # rich networks grow less than that
 
 
 def test_so_it_dies_in_networks_as_one_over_the_width(tables):
-    sizes, groups = widths(tables, "ntk")
-    wide = sizes >= 256
-    growth = np.array([(group[:, 1] - group[:, 0]).mean() for group in groups])[wide]
-    errors = np.array([(group[:, 1] - group[:, 0]).std(ddof=1) / np.sqrt(len(group)) for group in groups])[wide]
-    p, uncertain = powers(sizes[wide], growth, errors)
-    own = tables[1]["growth_modes"][: len(sizes), 1] - tables[1]["growth_modes"][: len(sizes), 0]
-    expected, _ = powers(sizes[wide], own[wide], errors)
+    sizes, growth, errors = (part[2:] for part in modes.width_means("ntk", tables[0], gained))
+    p, uncertain = powers(sizes, growth[:, 0], errors[:, 0])
+    expected, _ = powers(sizes, gained(tables[1]["growth_modes"])[2:5, 0], errors[:, 0])
     assert uncertain < 0.05 and p == pytest.approx(expected, abs=3 * uncertain) and p == pytest.approx(1, abs=0.1)
 
 
@@ -184,7 +185,7 @@ def test_theory_and_networks_reach_the_edge_at_the_same_rate(tables):
         used = tables[0]["edge_controls"][rows][:, :6]
         limit = sweeps.extrapolate(tables[0]["edge_size"][rows], tables[0]["edge"][rows], controls=used)
         assert limit.limit == pytest.approx(tables[1]["edge"][place], rel=EDGE)
-        assert limit.standard_error < EDGE / 2 * limit.limit
+        assert limit.standard_error < EDGE * limit.limit
         assert tables[1]["edge"][place] * tables[1]["modes"][modes.NAMES.index(name), 0] < 2 / 1.5  # not of the start
 
 
