@@ -108,7 +108,7 @@ def test_the_theory_says_where_the_edge_is(tables):
         if row[2] is None:
             assert heights.max() < 0.95
         else:
-            assert heights[steps[row[2]]] == pytest.approx(1, abs=0.05)
+            assert heights[steps[row[2]]] == pytest.approx(1, abs=0.04)
             assert heights[: steps[row[2] - 1]].max() < 1
 
 
