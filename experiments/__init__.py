@@ -19,6 +19,8 @@ NAMES = (
     "escape",
     "few_digits",
     "many_outputs",
+    "nonlinear_modes",
+    "nonlinear_modes_theory",
     "own_rates",
     "predicted",
     "predicted_all",
