@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import spectral_experiments
 from spectral_dynamics import sweeps
+from spectral_dynamics.dynamics import mlp
 from spectral_experiments import predicted
 from spectral_experiments.digits_widths import MARKS, NAMES
 
 LOSSES, VALUES, COSINES, ALL = 0.01, 0.01, 0.02, 0.015  # allowed: relative, relative, absolute, and of all digits
-KNOWN = {"squared": 0.003, "cross_entropy": 0.006}  # standard errors of networks' losses; of the latter there are fewer
+KNOWN = {
+    "squared": 0.003,
+    "cross_entropy": 0.006,
+}  # standard errors of networks' losses; of the latter there are fewer
 CASES = [(name, step) for name in NAMES for step in MARKS]
 
 
@@ -18,9 +22,9 @@ def tables():
 
 
 def test_nothing_but_the_problem_is_given():
-    """Sites, replicas and cut-off are the solver's own; the seed is one number for all."""
+    """Sites, replicas and cut-off are the solver's own, and with the squared loss its precision too."""
     told = spectral_experiments.table("predicted")
-    assert np.all(told["sites"] == 12_000)
+    assert np.all(told["sites"] == mlp.EACH * mlp.MANY) and set(predicted.OPTIONS) == {"cross_entropy"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,12 +74,12 @@ def test_projections_of_class_means(name, step, side, tables):
         assert np.sqrt(np.mean((other / error) ** 2)) > 5
 
 
-def test_a_finer_cut_off_changes_little(tables):
-    """One per cent, as the solver takes it, against 0.4, on the same random numbers."""
+def test_a_coarser_cut_off_changes_little(tables):
+    """0.4 per cent, as the solver takes it, against 1, on the same random numbers."""
     told = tables[0]
     (loss, finer), (values, fine) = told["cut_loss"], told["cut_values"][:, :10]
     assert told["cut_neglected"][1, 1] < 0.6 * told["cut_neglected"][0, 1]
-    assert np.abs(values / fine - 1).max() < 0.004 and abs(loss / finer - 1) < LOSSES
+    assert np.abs(values / fine - 1).max() < VALUES and abs(loss / finer - 1) < LOSSES
 
 
 def test_all_digits_in_batches():
