@@ -10,7 +10,7 @@ from spectral_dynamics.spectra import sharpness
 from spectral_experiments import nonlinear_modes as modes
 from spectral_experiments import nonlinear_modes_theory as theory
 
-MODES, EDGE = 0.015, 0.03  # allowed, relative
+MODES, EDGE, BEYOND = 0.015, 0.03, 0.04  # allowed, relative
 
 
 @pytest.fixture(scope="module")
@@ -120,18 +120,17 @@ def test_beyond_the_edge_networks_follow_as_long_as_replicas_agree(setting, tabl
     beyond = np.arange(len(steps)) >= counted
     beyond &= (steps < parted) | (parted < 0)
     unsure = 2 * np.hypot(limit.standard_error, error) / own
-    assert np.all((np.abs(limit.limit / own - 1) - unsure)[beyond] < 2 * MODES)
+    assert np.all((np.abs(limit.limit / own - 1) - unsure)[beyond] < BEYOND)
 
 
 def test_equal_modes_of_two_outputs_part_as_one_over_the_root_of_the_width(tables):
     """At the start: the larger of two equal eigenvalues is off by what they fluctuate."""
-    for name in ("tanh, three layers, two outputs", "relu, three layers, two outputs"):
-        number = modes.NAMES.index(name)
-        start = tables[0]["modes"][:, 0], tables[0]["size"], tables[0]["setting"] == number
-        off = [
-            start[0][start[2] & (start[1] == size)].mean() / tables[1]["modes"][number, 0] - 1 for size in (250, 1000)
-        ]
-        assert 0.35 < np.log(off[0] / off[1]) / np.log(4) < 0.9 and off[0] > 0.05
+    number, sizes = modes.NAMES.index("tanh, three layers, two outputs"), np.array(list(modes.ROUND))
+    start = tables[0]["modes"][:, 0].astype(float) / tables[1]["modes"][number, 0] - 1
+    groups = [start[(tables[0]["setting"] == number) & (tables[0]["size"] == size)] for size in sizes]
+    means, errors = np.transpose([(one.mean(), one.std(ddof=1) / np.sqrt(len(one))) for one in groups])
+    p, uncertain = powers(sizes, means, errors)
+    assert abs(p - 0.5) < 2 * uncertain and abs(p - 1) > 4 * uncertain
 
 
 def test_the_lines_are_straight(tables):
