@@ -115,14 +115,17 @@ class Basis:
 
     A direction is an eigenvector of the covariance of what a step's fields have outside the basis. It is taken when
     its variance is above `cutoff` of the largest variance of a field so far. Its Gaussian is made of one Gaussian per
-    sample, its `veil`, so that signs, and rotations within a degenerate space, cancel. What is below has its
-    variance and covariances as noise, made of the same veils at all steps (noise that is drawn anew walks at random,
-    and the fields that see it have new directions at every step), and is neither learned nor answered.
+    sample, so that signs, and rotations within a degenerate space, cancel. What is below has its variance and
+    covariances as noise, made of one `veil` per sample, the same at all steps (noise that is drawn anew walks at
+    random, and the fields that see it have new directions at every step), and is neither learned nor answered.
+    The fields of the far layer come to know the veils, small as the noise may be: a basis that goes down to small
+    directions holds them. So a veil must not become the Gaussian of a direction, which is to be free of all that is
+    known; only that of a sample that was never shown may, see `met`.
     """
 
     def __init__(self, near: Layer, far: Layer, cutoff: float, samples: int):
         self.near, self.far, self.cutoff, self.top = near, far, cutoff, 0.0
-        self.veils = far.strangers(far.normal(samples))
+        self.veils, self.met = far.strangers(far.normal(samples)), np.zeros(samples, bool)
         self._e, self._xi = near.family(), far.family()
         self.neglected = 0.0  # of the last fields that were kept: the share of their variance that is left to noise
 
@@ -156,16 +159,17 @@ class Basis:
     def show(self, fields, samples):
         """Coordinates of fields and u, W(0) times them over std; the basis grows."""
         a, roots, vectors, variance = self.outside(fields)
-        hidden = self.far.mix(vectors.T, self.veils[samples])
+        fresh = self.far.normal(len(fields))  # as many whatever is new
+        first = ~self.met[samples, None]  # a veil that nothing knows of yet is what its sample is shown by
+        source = np.where(first, self.veils[samples], fresh)
+        self.veils[samples], self.met[samples] = np.where(first, fresh, self.veils[samples]), True
         new = roots**2 > max(self.cutoff * self.top, TINY)
         self.neglected = float(np.sum(roots[~new] ** 2) / max(variance, TINY))
-        fresh = self.far.mix(vectors.T, self.far.normal(len(fields)))  # as many whatever is new
+        noise = self.far.mix(vectors[:, ~new].T, self.veils[samples])
         if new.any():
             e = self.near.mix((vectors[:, new] / roots[new]).T, fields - self.near.mix(a, self.e))
-            xi, extra = self.far.strangers(hidden[new]), vectors[:, new] * roots[new]
-            self.veils[samples] = self.far.mix(vectors, np.where(new[:, None], fresh, hidden))
+            xi = self.far.strangers(self.far.mix(vectors[:, new].T, source))
             self.far.know(xi, self._xi)
             self.near.know(e, self._e)
-            a = np.concatenate([a, extra], axis=1)
-        rest = self.far.mix(vectors[:, ~new] * roots[~new], hidden[~new])
-        return a, self.far.mix(a, self.xi) + rest
+            a = np.concatenate([a, vectors[:, new] * roots[new]], axis=1)
+        return a, self.far.mix(a, self.xi) + self.far.mix(vectors[:, ~new] * roots[~new], noise)
