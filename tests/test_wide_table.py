@@ -50,7 +50,7 @@ def test_a_small_network_runs_to_its_stored_row():
 
 @pytest.mark.parametrize("name", ["tanh, two layers", "relu, batches"])
 def test_a_small_theory_agrees_with_the_stored_one(name, tables):
-    number, small = wide.NAMES.index(name), theory.case(name, 8000, 4)
+    number, small = wide.NAMES.index(name), theory.case(name, 16_000, 8)
     for key in ("loss", "kernels", "values", "right", "left"):
         error = np.hypot(small[f"{key}_error"], tables[1][f"{key}_error"][number])
         np.testing.assert_array_less(np.abs(small[key] - tables[1][key][number]), 6 * error + 1e-9, err_msg=key)
