@@ -9,7 +9,7 @@ from spectral_dynamics import networks, progress, sweeps
 from spectral_dynamics.dynamics import mlp
 from spectral_dynamics.errors import ConvergenceError, DivergenceError, InstabilityWarning
 from spectral_dynamics.problems import MLP
-from spectral_dynamics.spectra import outliers
+from spectral_dynamics.spectra import outliers, sharpness
 from tqdm import tqdm
 
 IDENTITY = (lambda h: h, np.ones_like)  # for the sampler, which does not know that it is linear
@@ -52,11 +52,27 @@ def test_one_linear_hidden_layer_obeys_its_closed_recursion(rate):
 BATCHES = np.array([[0, 1, 2], [3, 4, 5], [1, 3, 5], [0, 0, 4]] * 4)
 
 
-@pytest.mark.parametrize("changed", [{}, {"batches": BATCHES, "learning_rate": np.linspace(0.14, 0.06, 16)}])
+HEAVY = {"momentum": 0.7, "weight_decay": 0.05, "learning_rate": 0.04}
+LABELS = {"loss": "cross_entropy", "targets": np.arange(6) % 3, "momentum": 0.5, "weight_decay": 0.02}
+WAYS = [
+    {},
+    {"batches": BATCHES, "learning_rate": np.linspace(0.14, 0.06, 16)},
+    HEAVY,
+    HEAVY | {"batches": BATCHES},
+    LABELS | {"learning_rate": 0.3},
+]
+
+
+@pytest.mark.parametrize("changed", WAYS)
 def test_the_sampler_agrees_with_the_exact_linear_solution(changed):
     given = data(outputs=2) | {"depth": 3, "output_scale": 2.0, "learning_rate": 0.08, "weight_std": 0.9} | changed
-    exact = mlp.solve(MLP(**given, activation="linear"), 15)
-    sampled = solved(MLP(**given, activation=IDENTITY), 15)
+    exact = mlp.solve(MLP(**given, activation="linear"), 15, tangent_steps=(0, 15))
+    sampled = solved(MLP(**given, activation=IDENTITY), 15, tangent_steps=(0, 15))
+    for step in (0, 15):
+        expected = sharpness.leading_mode(exact, step).value
+        assert sharpness.leading_mode(sampled, step).value == pytest.approx(expected, rel=1e-3)
+    assert sharpness.leading_mode(exact, 15).value > 1.1 * sharpness.leading_mode(exact, 0).value
+    assert sampled.decay == pytest.approx(exact.decay) and (exact.decay[-1] < 1) == ("weight_decay" in changed)
     assert not exact.standard_error(lambda one: one.train_loss).any()
     assert sampled.train_loss == pytest.approx(exact.train_loss, rel=2e-3)
     assert sampled.predictions == pytest.approx(exact.predictions, abs=2e-3)
@@ -65,6 +81,31 @@ def test_the_sampler_agrees_with_the_exact_linear_solution(changed):
         expected = outliers.outliers(exact.order(layer, 15)).singular_values
         found = outliers.outliers(sampled.order(layer, 15)).singular_values
         assert len(expected) > 0 and found == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("dropped", ["momentum", "weight_decay"])
+def test_momentum_and_decay_are_seen_by_the_exact_solution(dropped):
+    """As far from what is without them as the sampler would have to be to be wrong."""
+    given = data(outputs=2) | {"depth": 3, "output_scale": 2.0, "weight_std": 0.9, "activation": "linear"} | HEAVY
+    whole, without = (mlp.solve(MLP(**one), 15).train_loss for one in (given, given | {dropped: 0.0}))
+    assert np.abs(whole / without - 1).max() > 0.02
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
+def test_networks_with_momentum_and_decay_follow_the_theory_and_neither_can_be_dropped(activation):
+    given = data(outputs=1) | {"depth": 2, "activation": activation, "output_scale": 2.0} | HEAVY
+    problem, losses = MLP(**given), []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        losses.append(networks.train(problem, size=1500, steps=12, rng=rng, subtract_initial=True).train_loss[1:])
+    error = np.std(losses, axis=0, ddof=1) / np.sqrt(8)
+
+    def off(**changed):
+        theory = solved(replace(problem, **changed), 12)
+        return np.abs((np.mean(losses, axis=0) - theory.train_loss[1:]) / error).max()
+
+    assert off() < 3.5
+    assert min(off(momentum=0.0), off(weight_decay=0.0)) > 7
 
 
 def test_batches_of_everything_are_full_batch():
@@ -245,6 +286,67 @@ def test_networks_extrapolate_to_the_theory(activation):
     assert np.all(error < 0.03 * theory.train_loss[1:])
 
 
+# --- bases --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_cut_off_is_counted_and_what_it_costs_falls_with_it():
+    found = {cutoff: solved(reference(), 12, sites=4000, cutoff=cutoff) for cutoff in (0.1, 1e-3, 1e-5, 1e-8)}
+    shares = [theory.neglected.max() for theory in found.values()]
+    assert shares[0] > 5 * shares[1] > 25 * shares[2] > 125 * shares[3]
+    best = found[1e-8].train_loss
+    gaps = [np.abs(found[cutoff].train_loss / best - 1).max() for cutoff in (0.1, 1e-3, 1e-5)]
+    assert gaps[0] > 5 * gaps[1] > 25 * gaps[2] and gaps[2] < 5e-3
+    sizes = [theory.replicas[0].order(1, 12).c.shape[0] for theory in found.values()]
+    assert sizes == sorted(sizes) and sizes[-1] <= 72
+
+
+def test_bases_level_off_while_pairs_do_not():
+    theory = solved(reference(), 40, sites=4000, replicas=2, cutoff=1e-3)
+    sizes = [theory.replicas[0].order(1, step).c.shape[0] for step in (1, 10, 40)]
+    assert sizes[0] == 6 and 20 < sizes[1] < 60 and sizes[2] - sizes[1] <= 3 < 240 - 60
+
+
+def test_single_precision_stays_far_below_the_sampling_error():
+    double, single = (solved(reference(), 12, precision=name) for name in ("double", "single"))
+    error = double.standard_error(lambda one: one.train_loss)[1:]
+    assert np.all(np.abs(single.train_loss - double.train_loss)[1:] < 0.1 * error)
+    z, w = (outliers.outliers(one.order(1, 12)) for one in (double, single))
+    assert np.all(np.abs(z.singular_values - w.singular_values) < 0.1 * z.standard_error)
+
+
+def test_sites_are_doubled_where_they_are_too_few_and_their_number_was_left_open(monkeypatch):
+    monkeypatch.setattr(mlp, "SITES", 150)
+    monkeypatch.setattr(mlp, "EACH", 1)
+    rng = np.random.default_rng(0)
+    theory = mlp.solve(reference(), 6, rng=rng, replicas=2)
+    assert theory.sites in (300, 600)
+    again = mlp.solve(reference(), 6, sites=2 * theory.sites, rng=np.random.default_rng(0), replicas=2)
+    assert np.array_equal(again.train_loss, theory.train_loss)
+    monkeypatch.setattr(mlp, "DOUBLINGS", 1)
+    with pytest.raises(ConvergenceError, match="sites must be more: 150 in a group"):
+        mlp.solve(reference(), 6, rng=np.random.default_rng(0), replicas=2)
+
+
+def test_alignments_with_what_comes_next():
+    """Asked for one step more, the values are the same, and the first alignments too."""
+    theory = solved(reference(), 15, sites=4000)
+    before, after = (outliers.outliers(theory.order(1, 12, through=through)) for through in (12, 13))
+    assert after.singular_values == pytest.approx(before.singular_values, rel=1e-3)
+    assert after.right_alignment.shape == (1, 78) and before.right_alignment.shape == (1, 72)
+    assert after.right_alignment[:, :72] == pytest.approx(before.right_alignment, abs=5e-3)
+
+
+def test_what_is_kept_can_be_chosen():
+    every = solved(reference(), 6, sites=1200, tangent_steps=None)
+    some = solved(reference(), 6, sites=1200, kernel_steps=(2, 6), tangent_steps=[4])
+    assert np.array_equal(some.kernels, every.kernels[[2, 6]]) and list(some.kernel_steps) == [2, 6]
+    assert np.array_equal(some.train_loss, every.train_loss)  # looking does not disturb
+    assert every.tangent_steps == tuple(range(7)) and some.tangent_steps == (4,)
+    assert np.array_equal(some.tangent_kernel(4), every.tangent_kernel(4))
+    with pytest.raises(ValueError, match=r"step must be one of the tangent_steps, \(4,\), got 2"):
+        some.tangent_kernel(2)
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +369,19 @@ def test_bad_input_is_named():
         mlp.solve(problem, 3, cutoff=0, rng=rng)
     with pytest.raises(ValueError, match="replicas must be at least 2 for a standard error"):
         mlp.solve(problem, 3, sites=400, replicas=1, rng=rng).standard_error(lambda one: one.train_loss)
+    for name, value, message in (
+        ("precision", "half", "precision must be one of 'double', 'single'"),
+        ("kernel_steps", 2, "kernel_steps must be a sequence of steps"),
+        ("tangent_steps", (0, 4), "tangent_steps must be 0 to 3, got 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mlp.solve(problem, 3, rng=rng, **{name: value})
+    gone = mlp.solve(MLP(**data(), activation="linear", weight_decay=10.0, learning_rate=0.1), 1)
+    with pytest.raises(ValueError, match="step must be one with something left of the initial weights, got decay 0"):
+        gone.order(1, 1)
     theory = mlp.solve(problem, 3, sites=400, rng=rng)
+    with pytest.raises(ValueError, match="through must be 2 to 3, got 4"):
+        theory.order(1, 2, through=4)
     for layer in (0, 2):
         with pytest.raises(ValueError, match="layer must be one between hidden layers, 1 to 1"):
             theory.order(layer, 3)

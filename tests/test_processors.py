@@ -16,6 +16,7 @@ import kernels  # noqa: E402
 
 SOLVED = """
 import json
+from dataclasses import replace
 import numpy as np
 from spectral_dynamics import dynamics, spectra
 from spectral_dynamics.problems import MLP
@@ -32,12 +33,15 @@ problems = [
     problem(6, 20, 1, 0, depth=3, activation="tanh", output_scale=3.0, learning_rate=0.1),
     problem(9, 5, 2, 1, depth=2, activation="erf", output_scale=5.0, learning_rate=0.2),
     problem(8, 20, 1, 2, batch=3, depth=2, activation="relu", output_scale=5.0, weight_std=1.1, learning_rate=0.1),
+    problem(9, 12, 1, 3, depth=2, output_scale=3.0, learning_rate=0.06, momentum=0.6, weight_decay=0.02),
 ]
+labels = {"targets": np.arange(9) % 3, "loss": "cross_entropy", "learning_rate": 0.6, "momentum": 0.0}
+problems.append(replace(problems[-1], **labels))
 answers = []
 for one in problems:
-    theory = dynamics.mlp.solve(one, 12, sites=4000, rng=np.random.default_rng(3))
+    theory = dynamics.mlp.solve(one, 12, sites=4000, rng=np.random.default_rng(3), tangent_steps=(12,))
     found = [spectra.outliers.outliers(theory.order(layer, 12)) for layer in range(1, one.depth)]
-    parts = [theory.train_loss, theory.predictions, theory.kernels]
+    parts = [theory.train_loss, theory.predictions, theory.kernels, theory.tangent_kernel(12)]
     parts += [part for each in found for part in (each.singular_values, each.right_alignment, each.left_alignment)]
     answers.append({"values": np.concatenate([np.ravel(part) for part in parts]).tolist(),
                     "calm": theory.parted is None, "outliers": sum(len(each.singular_values) for each in found)})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from spectral_dynamics import networks
-from spectral_dynamics.dynamics import deep_linear, mlp
+from spectral_dynamics.dynamics import deep_linear, mlp, sites
 from spectral_dynamics.dynamics.order import OrderParameters
 from spectral_dynamics.problems import MLP, DeepLinear
 from spectral_dynamics.spectra import laws, outliers, sharpness
@@ -48,8 +48,10 @@ def everything():
         yield from fields(outliers.outliers(theory.order(layer, 12)))
     turning = np.array([[0.0, 3.0], [-2.0, 0.0]])  # no dynamics has such responses
     yield outliers.outliers(OrderParameters(np.eye(2), np.eye(2), turning, turning, np.diag([1.0, 0.7]))).rejected
-    sampled = mlp.solve(symmetric_network(), 10, sites=4000, rng=np.random.default_rng(2))
+    rng = np.random.default_rng(2)
+    sampled = mlp.solve(symmetric_network(), 10, sites=4000, rng=rng, tangent_steps=(10,))
     yield from (sampled.train_loss, sampled.kernels, *fields(outliers.outliers(sampled.order(1, 10))))
+    yield from (sampled.tangent_kernel(10), np.array([sharpness.leading_mode(sampled, 10).value]))
     mode = sharpness.leading_mode(theory, 12)
     yield np.array([mode.value, mode.alignment])
     run = networks.train(LINEAR, size=60, steps=6, rng=np.random.default_rng(0))
@@ -96,22 +98,22 @@ def jump(answer, cutoff):
     return np.abs(sides[1] - sides[0]).max(), np.abs(ends[1] - ends[0]).max()
 
 
-def test_a_direction_of_the_sampled_fields_fades_in_at_the_cut_off():
-    """Bisection between two cut-offs with different numbers of directions: it ends at one that passes the cut-off."""
-    problem = MLP(np.eye(3) * np.sqrt(3), [1.0, -1.0, 1.0], 2, output_scale=4.0, learning_rate=0.5)
+@pytest.mark.parametrize("inputs", [np.eye(3) * np.sqrt(3), np.random.default_rng(0).standard_normal((6, 9))])
+def test_no_direction_of_the_sampled_fields_sits_on_the_cut_off(inputs, monkeypatch):
+    """One is followed, or it is not: that is no matter of rounding as long as none is that close to the cut-off."""
+    ratios, look = [], sites.Basis.outside
 
-    def answer(cutoff):
-        theory = mlp.solve(problem, 6, sites=1200, replicas=2, cutoff=cutoff, rng=np.random.default_rng(0))
-        return np.count_nonzero(np.any(theory.A[1], axis=0)), theory.train_loss[-1]
+    def recorded(basis, fields):
+        found = look(basis, fields)
+        ratios.append(found[1] / (basis.cutoff * basis.top))
+        return found
 
-    low, high = 1e-3, 1e-2
-    (fewest, end), (most, start) = answer(high), answer(low)
-    assert most > fewest
-    for _ in range(40):
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if answer(middle)[0] == most else (low, middle)
-    assert abs(answer(low)[1] - answer(high)[1]) < 1e-9
-    assert abs(start - end) > 1e-5  # in full the same directions do move the answer
+    monkeypatch.setattr(sites.Basis, "outside", recorded)
+    problem = MLP(inputs, np.resize([1.0, -1.0], len(inputs)), 2, output_scale=4.0, learning_rate=0.3)
+    for cutoff in (1e-2, 1e-3, None):
+        mlp.solve(problem, 12, sites=2400, replicas=2, cutoff=cutoff, rng=np.random.default_rng(0))
+    near = np.abs(np.concatenate(ratios) - 1)
+    assert near.size > 100 and near.min() > 1e-5 and near.min() < 1  # rounding moves them by 1e-12 or so
 
 
 def test_a_direction_of_the_order_parameters_fades_out_at_the_cut_off():

@@ -35,8 +35,8 @@ from .order import OrderParameters
 
 RUNAWAY = 1e6  # a loss that many times its start, or times rounding, has diverged
 ROUNDING = 1e-15  # a loss that is this small at the start does not diverge when it doubles
-CUTOFF, MANY = 1e-2, 300  # of the largest variance of a field, for so many samples: directions below are noise
-SITES, EACH, DOUBLINGS = 5000, 28, 5  # of a replica: at least, for each of up to MANY samples, and when too few
+CUTOFF, MANY = 4e-3, 300  # of the largest variance of a field, for so many samples: directions below are noise
+SITES, EACH, DOUBLINGS = 5000, 32, 5  # of a replica: at least, for each of up to MANY samples, and when too few
 PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
 
 
@@ -154,10 +154,10 @@ def solve(
 ) -> MLPTheory:
     """Solve for `steps` updates, on `sites` neurons in `replicas` groups that know nothing of each other.
 
-    Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to 8400
-    in each replica, by the number of samples, and twice as many again where the independent fields that appear are
-    more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction of
-    the largest are noise (see `neglected`); None: (P/300)^2 %, at most 1 %, for P samples that are visited.
+    Sites of a group are whitened: their Gaussians have exactly the covariance they should. `sites=None`: 5000 to
+    9600 in each replica, by the number of samples, and twice as many again where the independent fields that appear
+    are more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction
+    of the largest are noise (see `neglected`); None: 0.004 (P/300)^2, at most 0.004, for P samples that are visited.
     `precision`: "double", or "single" for the sites, twice as fast. `kernel_steps`, `tangent_steps`: where `kernels`
     and `tangent_kernel` are kept; None: at all steps, (): nowhere. `activation="linear"` is exact and needs no
     `rng`. `progress`: show a bar on standard error; None: only on a terminal, and only once a second has passed.

@@ -99,7 +99,7 @@ class Replica:
     def __init__(self, problem, schedule, count: int, rng, cutoff: float, precision: str, tangent_steps=()):
         self.problem, self.schedule, self.count, self.tangent_steps = problem, schedule, count, tangent_steps
         self.layers = [None, *(Layer(count, rng, precision) for _ in range(problem.depth))]
-        self._probe = rng.spawn(1)[0]  # draws for what is only looked at: the march does not depend on it
+        self._probes = rng.spawn(schedule.steps + 1)  # for what is only looked at: the march does not depend on it
         root, first = kernel_root(problem.inputs), self.layers[1]
         known = first.strangers(first.normal(root.shape[1]))
         first.know(known, first.family())
@@ -200,7 +200,7 @@ class Replica:
             K += kernels[l - 1][:, None, :, None] * self.layers[l].mean(g, g).reshape(P, C, P, C)
             if l > 1:
                 basis = self.matrices[l - 1].gradients
-                hidden = basis.far.strangers(basis.far.normal(P * C, self._probe))
+                hidden = basis.far.strangers(basis.far.normal(P * C, self._probes[t]))
                 z = self.matrices[l - 1].backward(g, basis.glance(g, hidden), std)
         return K
 

@@ -118,9 +118,9 @@ class Basis:
     sample, so that signs, and rotations within a degenerate space, cancel. What is below has its variance and
     covariances as noise, made of one `veil` per sample, the same at all steps (noise that is drawn anew walks at
     random, and the fields that see it have new directions at every step), and is neither learned nor answered.
-    The fields of the far layer come to know the veils, small as the noise may be: a basis that goes down to small
-    directions holds them. So a veil must not become the Gaussian of a direction, which is to be free of all that is
-    known; only that of a sample that was never shown may, see `met`.
+    Fields of the far layer come to know the veils, small as the noise may be, and a basis that goes down to small
+    directions holds them. So a veil must not become the Gaussian of a direction, which has to be free of all that is
+    known; only that of a sample which has not been shown before may, see `met`.
     """
 
     def __init__(self, near: Layer, far: Layer, cutoff: float, samples: int):
@@ -142,34 +142,44 @@ class Basis:
         return len(self._e.places)
 
     def outside(self, fields):
-        """Coordinates of fields, and of the rest its covariance: roots of eigenvalues, and eigenvectors."""
+        """Coordinates of fields, eigenvalues and -vectors of the covariance of the rest, and the variance of all."""
         a = self.near.mean(fields, self.e)
         block = self.near.mean(fields, fields)
         values, vectors = np.linalg.eigh(block - a @ a.T)
         self.top = max(self.top, float(block.diagonal().max(initial=0.0)))
-        return a, np.sqrt(np.maximum(values, 0)), vectors, block.trace()
+        return a, np.maximum(values, 0), vectors, block.trace()
+
+    def noise(self, values, vectors, hidden):
+        """What is not followed, of Gaussians for its eigenvectors.
+
+        The root of what rounding leaves of 0 would have half as many digits: there roots are made linear.
+        """
+        floor = np.finfo(self.near.dtype).eps ** 0.75 * self.top + TINY
+        return self.far.mix(vectors * (values / np.sqrt(values + floor)), hidden)
 
     def glance(self, fields, hidden):
         """Coordinates and Gaussian parts of fields that are forgotten at once; `hidden`: a Gaussian for each."""
         top = self.top
-        a, roots, vectors, _ = self.outside(fields)
+        a, values, vectors, _ = self.outside(fields)
+        u = self.far.mix(a, self.xi) + self.noise(values, vectors, self.far.mix(vectors.T, hidden))
         self.top = top
-        return a, self.far.mix(a, self.xi) + self.far.mix((vectors * roots) @ vectors.T, hidden)
+        return a, u
 
     def show(self, fields, samples):
         """Coordinates of fields and u, W(0) times them over std; the basis grows."""
-        a, roots, vectors, variance = self.outside(fields)
+        a, values, vectors, variance = self.outside(fields)
         fresh = self.far.normal(len(fields))  # as many whatever is new
-        first = ~self.met[samples, None]  # a veil that nothing knows of yet is what its sample is shown by
+        first = ~self.met[samples, None]
         source = np.where(first, self.veils[samples], fresh)
         self.veils[samples], self.met[samples] = np.where(first, fresh, self.veils[samples]), True
-        new = roots**2 > max(self.cutoff * self.top, TINY)
-        self.neglected = float(np.sum(roots[~new] ** 2) / max(variance, TINY))
-        noise = self.far.mix(vectors[:, ~new].T, self.veils[samples])
+        new = values > max(self.cutoff * self.top, TINY)
+        self.neglected = float(np.sum(values[~new]) / max(variance, TINY))
         if new.any():
-            e = self.near.mix((vectors[:, new] / roots[new]).T, fields - self.near.mix(a, self.e))
-            xi = self.far.strangers(self.far.mix(vectors[:, new].T, source))
+            roots, directions = np.sqrt(values[new]), vectors[:, new]
+            e = self.near.mix((directions / roots).T, fields - self.near.mix(a, self.e))
+            xi = self.far.strangers(self.far.mix(directions.T, source))
             self.far.know(xi, self._xi)
             self.near.know(e, self._e)
-            a = np.concatenate([a, vectors[:, new] * roots[new]], axis=1)
-        return a, self.far.mix(a, self.xi) + self.far.mix(vectors[:, ~new] * roots[~new], noise)
+            a = np.concatenate([a, directions * roots], axis=1)
+        hidden = self.far.mix(vectors[:, ~new].T, self.veils[samples])
+        return a, self.far.mix(a, self.xi) + self.noise(values[~new], vectors[:, ~new], hidden)

@@ -144,8 +144,8 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
     gradients = np.eye(len(order.C_g)) if order.gradients is None else order.gradients
     return _result(
         order.decay * np.array([mode[0] for mode in physical]),
-        _rows([gradients @ g[0] @ mode[1] for mode in physical], len(gradients)),
-        _rows([features @ h[0] @ mode[2] for mode in physical], len(features)),
+        _rows([gradients @ (g[0] @ mode[1]) for mode in physical], len(gradients)),
+        _rows([features @ (h[0] @ mode[2]) for mode in physical], len(features)),
         np.sum(gradients @ order.C_g * gradients, axis=1),
         np.sum(features @ order.C_h * features, axis=1),
         cutoff,
@@ -252,6 +252,8 @@ def leading(correlation, cutoff):
 def _reduce(order, h, g):
     """The order parameters of htilde, gtilde, with h = basis_h htilde and g = basis_g gtilde."""
     (basis_h, back_h), (basis_g, back_g) = h, g
+    if basis_h is back_h and basis_g is back_g:  # orthonormal already
+        return order.C_h, order.C_g, order.A, order.B, order.c
     C_h, C_g = back_h @ order.C_h @ back_h.T, back_g @ order.C_g @ back_g.T
     return C_h, C_g, back_h @ order.A @ basis_g, back_g @ order.B @ basis_h, basis_g.T @ order.c @ basis_h
 
