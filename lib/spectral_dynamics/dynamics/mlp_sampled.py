@@ -200,7 +200,9 @@ class Replica:
             K += kernels[l - 1][:, None, :, None] * self.layers[l].mean(g, g).reshape(P, C, P, C)
             if l > 1:
                 basis = self.matrices[l - 1].gradients
-                hidden = basis.far.strangers(basis.far.normal(P * C, self._probes[t]))
+                hidden = basis.veils  # of one output the gradients are those of the march, but for a factor
+                if C > 1:
+                    hidden = basis.far.strangers(basis.far.normal(P * C, self._probes[t]))
                 z = self.matrices[l - 1].backward(g, basis.glance(g, hidden), std)
         return K
 
