@@ -200,9 +200,7 @@ class Replica:
             K += kernels[l - 1][:, None, :, None] * self.layers[l].mean(g, g).reshape(P, C, P, C)
             if l > 1:
                 basis = self.matrices[l - 1].gradients
-                # Of one output the gradients are those of the march, but for a factor.
-                own = basis.veils if C == 1 else basis.far.normal(P * C, self._probes[t])
-                hidden = basis.far.strangers(own)
+                hidden = basis.far.strangers(basis.far.normal(P * C, self._probes[t]))
                 z = self.matrices[l - 1].backward(g, basis.glance(g, hidden), std)
         return K
 
