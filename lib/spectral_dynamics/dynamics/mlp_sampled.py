@@ -99,7 +99,7 @@ class Replica:
     def __init__(self, problem, schedule, count: int, rng, cutoff: float, precision: str, tangent_steps=()):
         self.problem, self.schedule, self.count, self.tangent_steps = problem, schedule, count, tangent_steps
         self.layers = [None, *(Layer(count, rng, precision) for _ in range(problem.depth))]
-        self._probes = rng.spawn(schedule.steps + 1)  # for what is only looked at: the march does not depend on it
+        self._probe = rng.spawn(1)[0].bit_generator.seed_seq  # for what is only looked at, the same at every step
         root, first = kernel_root(problem.inputs), self.layers[1]
         known = first.strangers(first.normal(root.shape[1]))
         first.know(known, first.family())
@@ -191,7 +191,7 @@ class Replica:
         """K (P, outputs, P, outputs) of all samples at step t."""
         problem, (h, phi) = self.problem, self._seen
         P, C, std = problem.samples, problem.outputs, problem.weight_std * self.schedule.decay[t]
-        last = self.layers[-1]
+        last, rng = self.layers[-1], np.random.default_rng(self._probe)
         kernels = [self.schedule.kernel, *(last.mean(one, one) for one in phi)]
         K = np.einsum("mn,op->monp", kernels[-1], np.eye(C))
         z = np.repeat(self.w.value[None], P, axis=0).reshape(P * C, -1)
@@ -200,7 +200,7 @@ class Replica:
             K += kernels[l - 1][:, None, :, None] * self.layers[l].mean(g, g).reshape(P, C, P, C)
             if l > 1:
                 basis = self.matrices[l - 1].gradients
-                hidden = basis.far.strangers(basis.far.normal(P * C, self._probes[t]))
+                hidden = basis.far.strangers(basis.far.normal(P * C, rng))
                 z = self.matrices[l - 1].backward(g, basis.glance(g, hidden), std)
         return K
 
