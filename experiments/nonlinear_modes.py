@@ -228,13 +228,15 @@ TABLE = sweeps.Table(
 
 def main(workers: int) -> None:
     """The edges, the widths, then rounds where they are needed, all settings in turn; the table after each."""
-    more = columns("width", width_case, list(WIDTHS), WIDTH_ROUND, workers)
-    more |= columns("edge", edge_case, NAMES, EDGE_ROUND, workers, EDGES)
-    results, done = {}, set()
+    options, results, done = {"store": TABLE.store, "workers": workers}, {}, set()
+    cases = networks_of(WIDTHS, WIDTH_ROUND)
+    more = columns("width", list(WIDTHS), cases, sweeps.run(width_case, cases, **options))
+    cases = networks_of(EDGES, EDGE_ROUND)
+    more |= columns("edge", NAMES, cases, sweeps.run(edge_case, cases, **options))
     for rounds in range(1, ROUNDS + 1):
         for name in [name for name in NAMES if name not in done]:
-            counts = {size: count * rounds for size, count in ROUND.items()}
-            results[name] = columns("", case, NAMES, counts, workers, [name])
+            cases = networks_of([name], {size: count * rounds for size, count in ROUND.items()})
+            results[name] = columns("", NAMES, cases, sweeps.run(case, cases, **options))
             found, last = limit(name, results[name]), ROWS[name][2]
             errors = (found.standard_error / found.limit)[: None if last is None else last + 1]
             if rounds >= LEAST and errors.max() < ERROR:
@@ -248,10 +250,13 @@ def main(workers: int) -> None:
         TABLE.write(names=NAMES, **single)
 
 
-def columns(prefix: str, function, names: list, counts: dict, workers: int, chosen=None) -> dict[str, np.ndarray]:
-    """Networks of the settings `chosen` of `names`, all by default, as columns of the table."""
-    cases = [one for name in chosen or names for one in seeded(name, counts)]
-    rows = sweeps.run(function, cases, store=TABLE.store, workers=workers)
+def networks_of(names, counts: dict) -> list[dict]:
+    """So many of every width, of each setting."""
+    return [one for name in names for one in seeded(name, counts)]
+
+
+def columns(prefix: str, names: list, cases: list[dict], rows: list) -> dict[str, np.ndarray]:
+    """What was found of networks of the settings `names`, as columns of the table."""
     head = f"{prefix}_" if prefix else ""
     found = {f"{head}size": [one["size"] for one in cases], f"{head}seed": [one["seed"] for one in cases]}
     found[f"{head}{'kind' if prefix == 'width' else 'setting'}"] = [names.index(one["name"]) for one in cases]

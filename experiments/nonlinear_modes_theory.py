@@ -96,17 +96,13 @@ TABLE = sweeps.Table(
 
 def main(workers: int) -> None:
     """Solves every setting and writes the table."""
-
-    def rows(function, cases) -> list:
-        return sweeps.run(function, cases, store=TABLE.store, workers=workers)
-
-    many = {"sites": SITES, "replicas": REPLICAS}
-    found = rows(case, [{"name": name} | many for name in nonlinear_modes.NAMES])
+    options, many = {"store": TABLE.store, "workers": workers}, {"sites": SITES, "replicas": REPLICAS}
+    found = sweeps.run(case, [{"name": name} | many for name in nonlinear_modes.NAMES], **options)
     most = {nonlinear_modes.BASE: 8}  # the limit in muP, from which networks differ by little
     cases = [{"width": width, "sites": most.get(width, 1) * SITES, "replicas": REPLICAS} for width in WIDTHS]
-    found_growth = rows(growth_case, cases)
+    found_growth = sweeps.run(growth_case, cases, **options)
     cases = [{"name": name, "run": run, "sites": EDGE_SITES} for name in nonlinear_modes.EDGES for run in range(RUNS)]
-    edges = np.reshape(rows(edge_case, cases), (-1, RUNS))
+    edges = np.reshape(sweeps.run(edge_case, cases, **options), (-1, RUNS))
     TABLE.write(
         names=nonlinear_modes.NAMES,
         widths=WIDTHS,

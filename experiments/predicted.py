@@ -107,7 +107,7 @@ def tiny(name: str) -> dict[str, np.ndarray]:
     """Thirty images and few sites, for the witness."""
     images = digits_widths.problem(name)
     few = replace(images, inputs=images.inputs[:30], targets=images.targets[:30], learning_rate=0.8)
-    found = case(name, few, frames=(12, 16), marks=(10, 16), sites=4000, replicas=2, cutoff=1e-3)
+    found = case(name, few, frames=(12, 16), marks=(10, 16), sites=4000, replicas=2, cutoff=1e-3, precision="double")
     return {key: found[key] for key in ("loss", "values", "right", "left")}
 
 

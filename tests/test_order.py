@@ -24,7 +24,7 @@ def test_independent_spikes_keep_correlations_and_lose_responses():
     ("changes", "message"),
     [
         ({"C_h": [[1.0, np.nan], [np.nan, 1.0]]}, "C_h holds 2 non-finite"),
-        ({"C_g": np.eye(3)}, r"C_g must have shape \(2, 2\)"),
+        ({"C_g": np.eye(3)}, r"A must have shape \(2, 3\)"),
         ({"A": np.zeros(2)}, "A must have shape"),
         ({"C_h": [[1.0, 0.5], [0.0, 1.0]]}, "C_h must be symmetric"),
         ({"C_g": [[1.0, 2.0], [2.0, 1.0]]}, "C_g must be positive semi-definite"),
@@ -33,7 +33,7 @@ def test_independent_spikes_keep_correlations_and_lose_responses():
         ({"decay": np.inf}, "decay must be a finite"),
         ({"C_h": np.zeros((0, 0))}, "C_h is empty"),
         ({"cutoff": 1.0}, "cutoff must be below 1"),
-        ({"replicas": (1.0,)}, "replicas must be OrderParameters of 2 vectors, got float"),
+        ({"replicas": (1.0,)}, "replicas must be OrderParameters, got float"),
     ],
 )
 def test_bad_order_parameters_are_refused_by_name(changes, message):
