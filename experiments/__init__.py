@@ -23,7 +23,6 @@ NAMES = (
     "nonlinear_modes_theory",
     "own_rates",
     "predicted",
-    "predicted_all",
     "real_tasks",
     "sharpness",
     "transfer",
