@@ -6,7 +6,7 @@ Prints, from one run on one machine: the small case of the field (4 samples, 30 
 its sampling error and the ratio to training one network of width 4000; a long linear training, exactly; a larger case
 (16 samples, 100 steps) with the memory that the process has used by then; and how the work grows with the samples and
 with the steps, in processor time, with the directions that features and gradients have in the end. Every step costs
-samples x directions x sites, and directions level off when training does. Three minutes.
+samples x directions x sites, and directions level off when training does. Two minutes.
 """
 
 import resource
@@ -64,9 +64,11 @@ def growth(cases: list[tuple[int, int]], grown: str) -> None:
         theory = solved(problem(samples), steps, 10_000)
         size, seconds = (samples, steps), time.process_time() - start
         directions = " and ".join(map(str, theory.order(1, steps).A.shape))
-        power = np.log(seconds / before[1]) / np.log(np.prod(size) / np.prod(before[0])) if before else np.nan
-        cost = f"{seconds:.1f} s, {directions} directions"
-        print(f"{samples} samples, {steps} steps: {cost}, power {power:.2f} {grown}")
+        print(f"{samples} samples, {steps} steps: {seconds:.1f} s, {directions} directions", end="")
+        if before:
+            power = np.log(seconds / before[1]) / np.log(np.prod(size) / np.prod(before[0]))
+            print(f", power {power:.2f} {grown}", end="")
+        print(flush=True)
         before = size, seconds
 
 
