@@ -145,7 +145,7 @@ class Replica:
         last.know(_directions(seen, last), last.family())
         passing = last.family()
         last.know(_directions(unseen, last), passing)
-        w = last.strangers(last.strangers(last.normal(self.problem.outputs)))  # twice, so that f(0) is 0 to rounding
+        w = last.strangers(last.normal(self.problem.outputs))
         last.forget(passing)
         last.know(w, last.family())
         return last.dtype.type(self.problem.weight_std) * w
