@@ -180,7 +180,7 @@ def test_small_output_scales_are_lazy(activation, kernel, slope):
 
 def test_zero_targets_teach_nothing():
     given = data() | {"targets": np.zeros(6)}
-    for activation, left in (("tanh", 1e-10), ("linear", 1e-12)):  # the ridge of `sites` leaves 1e-11 of w in features
+    for activation, left in (("tanh", 1e-10), ("linear", 1e-12)):  # a ridge leaves 1e-11
         theory = solved(MLP(**given, activation=activation), 4, sites=800)
         assert theory.train_loss.max() < left**2 and np.abs(theory.predictions).max() < left
         assert theory.kernels[4] == pytest.approx(theory.kernels[0], rel=1e-2)
