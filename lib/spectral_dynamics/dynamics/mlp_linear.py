@@ -37,7 +37,7 @@ class LinearMarch:
         )
 
     def observe(self, t: int) -> dict:
-        """What the network is at step t: see `mlp._Series`; there is no sampling error."""
+        """What the network is at step t, by the names of `mlp_sampled.Replica`; there is no sampling error."""
         self.backward(t)
         f = self.predictions(t)
         self.delta = self.problem.residual(f)

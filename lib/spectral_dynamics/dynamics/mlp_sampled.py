@@ -111,7 +111,7 @@ class Replica:
         self.Q = Moving(np.zeros((problem.samples, count), first.dtype), problem)
 
     def observe(self, t: int) -> dict:
-        """What the network is at step t: see `mlp._Series`."""
+        """What the network is at step t; `site_error`: variance of predictions that the sites of this step make."""
         problem, last, batch = self.problem, self.layers[-1], self.schedule.batch(t)
         others = np.setdiff1d(np.arange(problem.samples), batch)
         whole = [
