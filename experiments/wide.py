@@ -1,6 +1,6 @@
-"""Nonlinear networks of ten kinds in muP, at four widths and many seeds: losses, kernels, outliers, alignments.
+"""Nonlinear networks of thirteen kinds in muP, at four widths and many seeds: losses, kernels, outliers, alignments.
 
-Run from the repository's root; an hour of one core, less with more of them:
+Run from the repository's root; an hour and a half of one core, less with more of them:
 
     python experiments/wide.py [workers]
 
@@ -48,22 +48,33 @@ ROWS = {  # name: (samples, dimension, outputs, batch), steps, kept, sign, the c
     "ten outputs": ((10, 30, 10, None), 20, (4,), 0, (2, "tanh", 3.0, 1.0, 0.25)),
     "ten outputs, batches": ((10, 30, 10, 4), 20, (4,), 6, (2, "relu", 4.0, 1.2, 0.05)),
     "ten outputs, three layers, batches": ((10, 30, 10, 5), 24, (2, 4), 5, (3, "erf", 4.0, 1.0, 0.12)),
+    "cross-entropy": ((9, 30, 3, None), 14, (2,), 1, (2, "tanh", 4.0, 1.0, 0.4)),
+    "momentum": ((6, 20, 1, None), 16, (1,), 2, (2, "tanh", 3.0, 1.0, 0.06)),
+    "weight decay, batches": ((8, 20, 1, 4), 9, (1,), 0, (2, "erf", 4.0, 1.0, 0.15)),
+}
+EXTRA = {  # further arguments of problems.MLP
+    "cross-entropy": {"loss": "cross_entropy"},
+    "momentum": {"momentum": 0.7},
+    "weight decay, batches": {"momentum": 0.5, "weight_decay": 0.02},
 }
 NAMES = list(ROWS)
 MEASURED = ("loss", "kernels", "values", "right", "left")
 
 
 def problem(name: str, faster: float = 1.0) -> problems.MLP:
-    """What is learned: inputs on a sphere, labels +-1 or, with several outputs, normal targets."""
+    """What is learned: inputs on a sphere; classes in turn, labels +-1 or, with several outputs, normal targets."""
     (samples, dimension, outputs, batch), steps, *_, row = ROWS[name]
     rng = np.random.default_rng([SEED, NAMES.index(name)])
     inputs = rng.standard_normal((samples, dimension))
     inputs *= np.sqrt(dimension) / np.linalg.norm(inputs, axis=1)[:, None]
     targets = rng.choice([-1.0, 1.0], samples) if outputs == 1 else rng.standard_normal((samples, outputs))
+    extra = EXTRA.get(name, {})
+    if "loss" in extra:
+        targets = np.repeat(np.arange(3), (4, 3, 2))
     batches = batch and np.array([rng.choice(samples, batch, replace=False) for _ in range(steps)])
     columns = dict(zip(COLUMNS, row, strict=True))
     columns["learning_rate"] *= faster
-    return problems.MLP(inputs, targets, **columns, batches=batches)
+    return problems.MLP(inputs, targets, **columns, **extra, batches=batches)
 
 
 def steps(name: str) -> int:
@@ -138,7 +149,16 @@ def limits(name: str, sizes: np.ndarray, results: dict[str, np.ndarray]) -> dict
 
 def outside(name: str, values: np.ndarray) -> np.ndarray:
     """Which of the limits of `values` stand clearly above the bulk, as a mask."""
-    return values > LINE * 2 * problem(name).weight_std
+    return values > LINE * 2 * problem(name).weight_std * left(name)
+
+
+def left(name: str) -> float:
+    """What weight decay has left of the initial weights at the end."""
+    learned, weight, velocity = problem(name), 1.0, 0.0
+    for rate in learned.rates(steps(name)):
+        velocity = learned.momentum * velocity - learned.weight_decay * weight
+        weight += rate * velocity
+    return weight
 
 
 def uncertain(name: str, found: dict[str, sweeps.Extrapolation]) -> dict[str, float]:
@@ -159,7 +179,8 @@ def cases(name: str, rounds: int) -> list[dict]:
 
 TABLE = sweeps.Table(
     Path(__file__).with_suffix(".npz"),
-    constants=dict(LAYERS=LAYERS, SAMPLES=SAMPLES, KEPT=KEPT, STEPS=STEPS, SEED=SEED, ACCURACY=ACCURACY, ROWS=ROWS),
+    constants=dict(LAYERS=LAYERS, SAMPLES=SAMPLES, KEPT=KEPT, STEPS=STEPS, SEED=SEED, ACCURACY=ACCURACY, ROWS=ROWS)
+    | {"EXTRA": EXTRA},
     witnesses={name: partial(case, name, 16, 1, last=8) for name in NAMES},
     rows={name: partial(again, name) for name in NAMES},
 )

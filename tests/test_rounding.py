@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from spectral_dynamics import networks
-from spectral_dynamics.dynamics import deep_linear, mlp, sites
+from spectral_dynamics.dynamics import deep_linear, mlp
 from spectral_dynamics.dynamics.order import OrderParameters
 from spectral_dynamics.problems import MLP, DeepLinear
 from spectral_dynamics.spectra import laws, outliers, sharpness
@@ -99,21 +99,26 @@ def jump(answer, cutoff):
 
 
 @pytest.mark.parametrize("inputs", [np.eye(3) * np.sqrt(3), np.random.default_rng(0).standard_normal((6, 9))])
-def test_no_direction_of_the_sampled_fields_sits_on_the_cut_off(inputs, monkeypatch):
-    """One is followed, or it is not: that is no matter of rounding as long as none is that close to the cut-off."""
-    ratios, look = [], sites.Basis.outside
+def test_a_direction_of_the_sampled_fields_fades_in_at_the_cut_off(inputs):
+    """Bisection between two cut-offs with different numbers of directions: it ends at one that passes the cut-off."""
+    targets = np.resize([1.0, -1.0], len(inputs))
+    problem = MLP(inputs, targets, 2, output_scale=4.0, learning_rate=0.5)
 
-    def recorded(basis, fields):
-        found = look(basis, fields)
-        ratios.append(found[1] / (basis.cutoff * basis.top))
-        return found
+    def answer(cutoff):
+        theory = mlp.solve(problem, 6, sites=2400, replicas=2, cutoff=cutoff, rng=np.random.default_rng(0))
+        order = theory.order(1, 6)
+        values = outliers.outliers(order).singular_values
+        return sum(sum(one.c.shape) for one in order.replicas), np.append(theory.train_loss[-1], values)
 
-    monkeypatch.setattr(sites.Basis, "outside", recorded)
-    problem = MLP(inputs, np.resize([1.0, -1.0], len(inputs)), 2, output_scale=4.0, learning_rate=0.3)
-    for cutoff in (1e-2, 1e-3, None):
-        mlp.solve(problem, 12, sites=2400, replicas=2, cutoff=cutoff, rng=np.random.default_rng(0))
-    near = np.abs(np.concatenate(ratios) - 1)
-    assert near.size > 100 and near.min() > 1e-5 and near.min() < 1  # rounding moves them by 1e-12 or so
+    low, high = 1e-3, 1e-2
+    (fewest, end), (most, start) = answer(high), answer(low)
+    assert most > fewest
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if answer(middle)[0] == most else (low, middle)
+    assert answer(low)[0] > answer(high)[0]
+    assert np.abs(answer(low)[1] - answer(high)[1]).max() < 1e-9
+    assert np.abs(start - end).min() > 1e-5  # in full the same directions do move the answer
 
 
 def test_a_direction_of_the_order_parameters_fades_out_at_the_cut_off():

@@ -75,9 +75,16 @@ class Schedule:
         return np.concatenate([np.zeros((0, 2), int), *pairs])
 
 
+def _visited(batch) -> tuple[np.ndarray, np.ndarray]:
+    """Its samples, in the order in which they first appear, and how often each does."""
+    samples, first, times = np.unique(batch, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return samples[order], times[order]
+
+
 def schedule(problem, steps: int) -> Schedule:
     """Of so many steps of a problems.MLP. Raises ValueError where its rates or batches end before."""
-    visited = [np.unique(problem.batch(step), return_counts=True) for step in range(steps)]
+    visited = [_visited(problem.batch(step)) for step in range(steps)]
     times = [times for _, times in visited]
     scales = np.array([problem.output_scale / max(one.sum(), 1) for one in times])
     memory, decay = optimizer_kernel(problem, steps)

@@ -50,6 +50,11 @@ class Matrix:
         """What level two may be asked for, without the sites."""
         near, far = self.features.near, self.gradients.near
         A, B = near.mean(self.features.e, self.gradients.xi) / std, far.mean(self.gradients.e, self.features.xi) / std
+        shown_h, shown_g = ([one.shape[1] for one in part] for part in (self.a, self.b))
+        for step, known in enumerate(shown_h):  # features of a step know the gradients of earlier ones alone
+            A[:known, shown_g[step - 1] if step else 0 :] = 0
+        for step, known in enumerate(shown_g):
+            B[:known, shown_h[step] :] = 0
         return Learned(A, B, self.a, self.b, np.array(self.neglected).reshape(-1, 2), std)
 
 

@@ -22,26 +22,30 @@ from ..errors import ConvergenceError
 
 RIDGE = {"double": 1e-6, "single": 1e-4}  # of a field of variance 1: what is left of one that is made of known ones
 TINY = 1e-30  # of a variance of 1: fields that are zero have no directions
+FADE = 0.25  # a direction is followed in full from (1 + FADE) times the cut-off on
 
 
 class Family:
-    """Fields on the sites of one layer, added to as training goes on. `places`: when each of them became known."""
+    """Fields on the sites of one layer, added to as training goes on. `places`: when each of them became known;
+    `weights`: times which they are known, so that one which fades in is not known at once.
+    """
 
     def __init__(self, count: int, dtype):
-        self._store, self.places = np.empty((0, count), dtype), []
+        self._store, self.places, self.weights = np.empty((0, count), dtype), [], np.zeros(0)
 
     @property
     def rows(self) -> np.ndarray:
         """(number, sites)"""
         return self._store[: len(self.places)]
 
-    def add(self, fields, places) -> None:
+    def add(self, fields, places, weights) -> None:
         size = len(self.places)
         if size + len(fields) > len(self._store):  # room for more, so that copying stays rare
             room = np.empty((size // 4 + len(fields), self._store.shape[1]), self._store.dtype)
             self._store = np.concatenate([self.rows, room])
         self._store[size : size + len(fields)] = fields
         self.places += places
+        self.weights = np.concatenate([self.weights, weights])
 
 
 class Layer:
@@ -70,19 +74,21 @@ class Layer:
         """Gaussians, the same numbers in both precisions."""
         return (rng or self.rng).standard_normal((number, self.count)).astype(self.dtype, copy=False)
 
-    def know(self, fields, family: Family) -> None:
+    def know(self, fields, family: Family, weights=None) -> None:
         """From here on these are known, as part of a family. The factor of the Gram matrix of all grows by them."""
         size, new = self.size, len(fields)
+        weights = np.ones(new) if weights is None else weights
         if size + new > self.count // 2:
             raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
         fields = np.asarray(fields, self.dtype)
-        rows = linalg.solve_triangular(self._factor, self._shadow(fields).T, lower=True, check_finite=False).T
-        corner = self.mean(fields, fields) + self.ridge * np.eye(new) - rows @ rows.T
+        shadow = weights[:, None] * self._shadow(fields)
+        rows = linalg.solve_triangular(self._factor, shadow.T, lower=True, check_finite=False).T
+        corner = np.outer(weights, weights) * self.mean(fields, fields) + self.ridge * np.eye(new) - rows @ rows.T
         factor = np.zeros((size + new, size + new))
         factor[:size, :size], factor[size:, :size] = self._factor, rows
         factor[size:, size:] = np.linalg.cholesky(corner)
         self._factor, self.size = factor, size + new
-        family.add(fields, list(range(size, size + new)))
+        family.add(fields, list(range(size, size + new)), weights)
 
     def forget(self, family: Family) -> None:
         """The family that came last is not known any more."""
@@ -94,28 +100,29 @@ class Layer:
         """< x known >, known fields in the order in which they came."""
         shadow = np.empty((len(x), self.size))
         for family in self.families:
-            shadow[:, family.places] = self.mean(x, family.rows)
+            shadow[:, family.places] = self.mean(x, family.rows) * family.weights
         return shadow
 
-    def strangers(self, x) -> np.ndarray:
+    def strangers(self, x, weights=1.0) -> np.ndarray:
         """The Gaussians x with variance 1, and no correlation with each other and what is known.
 
-        By the symmetric root, so that a rotation of x is one of the result.
+        By the symmetric root, so that a rotation of x is one of the result. Those of small weight yield to others.
         """
-        for _ in range(2):  # what the ridge has left
-            weights = linalg.cho_solve((self._factor, True), self._shadow(x).T, check_finite=False).T
+        for _ in range(3):  # what the ridge has left
+            known = linalg.cho_solve((self._factor, True), self._shadow(x).T, check_finite=False).T
             for family in self.families:
-                x = x - self.mix(weights[:, family.places], family.rows)
-        values, vectors = np.linalg.eigh(self.mean(x, x))
-        return self.mix((vectors / np.sqrt(values)) @ vectors.T, x)
+                x = x - self.mix(known[:, family.places] * family.weights, family.rows)
+        weights = np.sqrt(np.broadcast_to(weights, len(x)) ** 2 + self.ridge)
+        values, vectors = np.linalg.eigh(np.outer(weights, weights) * self.mean(x, x))
+        return self.mix((vectors / np.sqrt(values)) @ vectors.T * weights, x)
 
 
 class Basis:
     """Directions of the fields that a matrix is shown from one side, on the layer `near`, with Gaussians on `far`.
 
     A direction is an eigenvector of the covariance of what a step's fields have outside the basis. It is taken when
-    its variance is above `cutoff` of the largest variance of a field so far. Its Gaussian is made of one Gaussian per
-    sample, so that signs, and rotations within a degenerate space, cancel. What is below has its variance and
+    its variance is above `cutoff` of the largest variance of a field so far, see `split`. Its Gaussian is made of one
+    Gaussian per sample, so that signs, and rotations within a degenerate space, cancel. What is below has its variance and
     covariances as noise, made of one `veil` per sample, the same at all steps (noise that is drawn anew walks at
     random, and the fields that see it have new directions at every step), and is neither learned nor answered.
     Fields of the far layer come to know the veils, small as the noise may be, and a basis that goes down to small
@@ -150,12 +157,9 @@ class Basis:
         return a, np.maximum(values, 0), vectors, block.trace()
 
     def noise(self, values, vectors, hidden):
-        """What is not followed, of Gaussians for its eigenvectors.
-
-        The root of what rounding leaves of 0 would have half as many digits: there roots are made linear.
-        """
-        floor = np.finfo(self.near.dtype).eps ** 0.75 * self.top + TINY
-        return self.far.mix(vectors * (values / np.sqrt(values + floor)), hidden)
+        """What is not followed, of Gaussians for its eigenvectors; less of what is no more than rounding."""
+        floor = np.finfo(self.near.dtype).eps ** 0.6 * self.top + TINY
+        return self.far.mix(vectors * (np.sqrt(values) * (values / (values + floor))), hidden)
 
     def glance(self, fields, hidden):
         """Coordinates and Gaussian parts of fields that are forgotten at once; `hidden`: a Gaussian for each."""
@@ -172,14 +176,27 @@ class Basis:
         first = ~self.met[samples, None]
         source = np.where(first, self.veils[samples], fresh)
         self.veils[samples], self.met[samples] = np.where(first, fresh, self.veils[samples]), True
-        new = values > max(self.cutoff * self.top, TINY)
-        self.neglected = float(np.sum(values[~new]) / max(variance, TINY))
+        followed, rest = self.split(values)
+        self.neglected = float(np.sum(rest) / max(variance, TINY))
+        new, roots = followed > 0, np.sqrt(values)
         if new.any():
-            roots, directions = np.sqrt(values[new]), vectors[:, new]
-            e = self.near.mix((directions / roots).T, fields - self.near.mix(a, self.e))
-            xi = self.far.strangers(self.far.mix(directions.T, source))
-            self.far.know(xi, self._xi)
+            weights, directions = followed[new], vectors[:, new]
+            e = self.near.mix((directions * weights / roots[new]).T, fields - self.near.mix(a, self.e))
+            xi = self.far.strangers(self.far.mix(directions.T, source), weights)
+            self.far.know(xi, self._xi, weights)
             self.near.know(e, self._e)
-            a = np.concatenate([a, directions * roots], axis=1)
-        hidden = self.far.mix(vectors[:, ~new].T, self.veils[samples])
-        return a, self.far.mix(a, self.xi) + self.noise(values[~new], vectors[:, ~new], hidden)
+            a = np.concatenate([a, directions * weights * roots[new]], axis=1)
+        left = rest > 0
+        hidden = self.far.mix(vectors[:, left].T, self.veils[samples])
+        return a, self.far.mix(a, self.xi) + self.noise(rest[left], vectors[:, left], hidden)
+
+    def split(self, values):
+        """Of directions with these variances: which share of the amplitude is followed, and what is left of the
+        variance. Both are continuous, so that rounding does not choose on which side of the cut-off one is.
+
+        A direction that fades in is two: e = s e' + sqrt(1 - s^2) e'', of which e' is followed and e'' is not. On the
+        sites the field of e' is s e, and with that its coordinates and its knowledge of others fade in as well.
+        """
+        line = max(self.cutoff * self.top, TINY)
+        angle = np.pi / 2 * np.clip((values - line) / (FADE * line), 0, 1)
+        return np.where(angle > 0, np.sin(angle), 0), np.where(angle < np.pi / 2, values * np.cos(angle) ** 2, 0)
