@@ -124,7 +124,7 @@ class Basis:
     its variance is above `cutoff` of the largest variance of a field so far, see `split`. Its Gaussian is made of
     one Gaussian per sample, so that signs, and rotations within a degenerate space, cancel. What is below has its
     variance and covariances as noise, made of one `veil` per sample, the same at all steps (noise that is drawn anew
-    walks at random, and the fields that see it have new directions at every step), and is neither learned nor answered.
+    walks at random, and the fields that see it have new directions at every step). It is not learned or answered.
     Fields of the far layer come to know the veils, small as the noise may be, and a basis that goes down to small
     directions holds them. So a veil must not become the Gaussian of a direction, which has to be free of all that is
     known; only that of a sample which has not been shown before may, see `met`.
