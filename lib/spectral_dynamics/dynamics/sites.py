@@ -22,7 +22,7 @@ from ..errors import ConvergenceError
 
 RIDGE = {"double": 1e-6, "single": 1e-4}  # of a field of variance 1: what is left of one that is made of known ones
 TINY = 1e-30  # of a variance of 1: fields that are zero have no directions
-FADE = 0.25  # a direction is followed in full from (1 + FADE) times the cut-off on
+FADE = 0.02  # a direction is followed in full from (1 + FADE) times the cut-off on
 
 
 class Family:
