@@ -116,7 +116,7 @@ def test_a_direction_of_the_sampled_fields_fades_in_at_the_cut_off(inputs):
     for _ in range(40):
         middle = np.sqrt(low * high)
         low, high = (middle, high) if answer(middle)[0] == most else (low, middle)
-    assert answer(low)[0] > answer(high)[0]
+    assert answer(low)[0] != answer(high)[0]
     assert np.abs(answer(low)[1] - answer(high)[1]).max() < 1e-9
     assert np.abs(start - end).min() > 1e-5  # in full the same directions do move the answer
 
