@@ -20,7 +20,7 @@ from scipy import linalg
 
 from ..errors import ConvergenceError
 
-RIDGE = {"double": 1e-6, "single": 1e-4}  # of a field of variance 1: what is left of one that is made of known ones
+RIDGE = {"double": 1e-8, "single": 1e-4}  # of a field of variance 1: what is left of one that is made of known ones
 TINY = 1e-30  # of a variance of 1: fields that are zero have no directions
 FADE = 0.02  # a direction is followed in full from (1 + FADE) times the cut-off on
 
@@ -108,7 +108,7 @@ class Layer:
 
         By the symmetric root, so that a rotation of x is one of the result. Those of small weight yield to others.
         """
-        for _ in range(3):  # what the ridge has left
+        for _ in range(2):  # what the ridge has left
             known = linalg.cho_solve((self._factor, True), self._shadow(x).T, check_finite=False).T
             for family in self.families:
                 x = x - self.mix(known[:, family.places] * family.weights, family.rows)
