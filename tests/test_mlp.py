@@ -115,6 +115,19 @@ def test_batches_of_everything_are_full_batch():
     assert np.array_equal(whole.train_loss, batches.train_loss)
 
 
+def test_replicas_may_be_solved_at_once():
+    problem = MLP(**data(), output_scale=2.0, learning_rate=0.3)
+    one, two = (solved(problem, 6, sites=1600, workers=workers) for workers in (1, 2))
+    assert np.array_equal(one.predictions, two.predictions)
+    fast = replace(problem, learning_rate=60.0)
+    for workers in (1, 3):
+        with pytest.raises(DivergenceError) as error:
+            solved(fast, 30, sites=1600, workers=workers)
+        assert error.value.partial.steps + 1 == error.value.step
+    with pytest.raises(ValueError, match="workers"):
+        solved(problem, 2, workers=0)
+
+
 def test_pairs_stand_in_the_order_of_the_batches():
     given = data() | {"batches": BATCHES, "depth": 2, "output_scale": 6.0, "learning_rate": 0.3}
     theory = solved(MLP(**given), 6, sites=800)

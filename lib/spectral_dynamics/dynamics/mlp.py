@@ -20,10 +20,12 @@ Pehlevan and Bordelon (2026).
 import copy
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .. import arguments, problems
 from ..errors import ConvergenceError, DivergenceError, InstabilityWarning
@@ -150,6 +152,7 @@ def solve(
     precision: str = "double",
     kernel_steps=None,
     tangent_steps=(),
+    workers: int = 1,
     progress=None,
 ) -> MLPTheory:
     """Solve for `steps` updates, on `sites` neurons in `replicas` groups that know nothing of each other.
@@ -159,8 +162,9 @@ def solve(
     are more than half of them. `cutoff`: directions of features and gradients whose variance is below this fraction
     of the largest are noise (see `neglected`); None: 0.004 (P/300)^2, at most 0.004, for P samples that are visited.
     `precision`: "double", or "single" for the sites, twice as fast. `kernel_steps`, `tangent_steps`: where `kernels`
-    and `tangent_kernel` are kept; None: at all steps, (): nowhere. `activation="linear"` is exact and needs no
-    `rng`. `progress`: show a bar on standard error; None: only on a terminal, and only once a second has passed.
+    and `tangent_kernel` are kept; None: at all steps, (): nowhere. `workers`: how many replicas are solved at once,
+    each on one core; memory is that of so many. `activation="linear"` is exact and needs no `rng`. `progress`: show a
+    bar on standard error; None: only on a terminal, and only once a second has passed.
     A step costs P r sites in each replica, with r directions; memory is about 16 L r sites bytes. What is drawn
     depends on shapes and `rng` alone; no eigenvector's sign or order enters.
     Warns (InstabilityWarning) when replicas part, see `MLPTheory.parted`. Raises ValueError on bad input or
@@ -169,9 +173,10 @@ def solve(
     `.partial`, when the sites are too few for all the independent fields that appear.
     """
     plan, asked = _plan(problem, steps, kernel_steps, tangent_steps)
+    workers = arguments.whole("workers", workers, at_least=1)
     if problem.activation == "linear":
         return _solved(problem, [lambda: LinearMarch(problem, plan, asked[1])], plan, asked, progress)
-    return _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision)
+    return _sampled(problem, plan, asked, (progress, workers), sites, rng, replicas, cutoff, precision)
 
 
 def _plan(problem, steps, *given) -> tuple:
@@ -190,7 +195,7 @@ def _plan(problem, steps, *given) -> tuple:
     return schedule(problem, steps), found
 
 
-def _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, precision) -> MLPTheory:
+def _sampled(problem, plan, asked, how, sites, rng, replicas, cutoff, precision) -> MLPTheory:
     """By replicas, with more sites where they were too few and their number was left open."""
     replicas = arguments.whole("replicas", replicas, at_least=1)
     groups = arguments.generator("rng", rng).spawn(replicas)
@@ -207,7 +212,7 @@ def _sampled(problem, plan, asked, progress, sites, rng, replicas, cutoff, preci
     for attempt in range(DOUBLINGS):
         try:
             marches = [partial(march, group, count * 2**attempt) for group in groups]
-            theory = _solved(problem, marches, plan, asked, progress)
+            theory = _solved(problem, marches, plan, asked, *how)
             break
         except ConvergenceError:
             if sites is not None or attempt == DOUBLINGS - 1:
@@ -233,17 +238,23 @@ class _Run:
     sites: int
 
 
-def _solved(problem, marches, plan, asked, progress) -> MLPTheory:
-    """The marches, one after the other so that only one has its sites in memory, and the mean of what they found."""
+def _solved(problem, marches, plan, asked, progress, workers: int = 1) -> MLPTheory:
+    """The marches, `workers` at a time so that only these have sites in memory, and the mean of what they found."""
     steps, decay = plan.steps, plan.decay
-    runs, work = [], np.arange(steps + 2) ** (3 if problem.activation == "linear" else 1)
+    work = np.arange(steps + 2) ** (3 if problem.activation == "linear" else 1)
     # Counted in work done, so that the time left is told right.
     ticks = bar(f"infinitely wide, {steps} steps", int(work[-1]) * len(marches), progress)
-    until = steps
-    with ticks, np.errstate(over="ignore", invalid="ignore"):
-        for make in marches:
-            runs.append(_marched(make(), steps, until, asked[0], lambda t: ticks.update(int(work[t + 1] - work[t]))))
-            until = len(runs[-1].rows) - 1 if runs[-1].failure else until
+    until = [steps]  # as far as all have come that have failed
+
+    def run(make) -> _Run:
+        return _marched(make(), steps, until, asked[0], lambda t: ticks.update(int(work[t + 1] - work[t])))
+
+    with ticks, ThreadPoolExecutor(workers) as pool, threadpool_limits(1 if workers > 1 else None, "blas"):
+        try:
+            runs = list((pool.map if workers > 1 else map)(run, marches))
+        except BaseException:
+            until[0] = -1  # the others stop as well
+            raise
     failures = [(len(run.rows), run.failure) for run in runs if run.failure]
     solution = _solution(problem, runs, asked, decay)
     if not failures:
@@ -253,12 +264,13 @@ def _solved(problem, marches, plan, asked, progress) -> MLPTheory:
     raise failure
 
 
-def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
+@np.errstate(over="ignore", invalid="ignore")
+def _marched(march, steps: int, until: list, kernel_steps, tick) -> _Run:
     """One of them through `steps` updates, or only to where another has failed: `observe(t)` says what it is at step
     t, `update(t)` makes the step, `found()` is what it knows.
     """
-    rows, failure = [], None
-    for t in range(until + 1):
+    rows, failure, t = [], None, 0
+    while t <= until[0] and not failure:
         try:
             now = march.observe(t)
             limit = RUNAWAY * max(rows[0]["loss"], ROUNDING) if t else np.inf
@@ -267,15 +279,16 @@ def _marched(march, steps: int, until: int, kernel_steps, tick) -> _Run:
             rows.append(now if t in kernel_steps else now | {"kernels": None})
             if t < steps:
                 march.update(t)
+            tick(t)
+            t += 1
         except DivergenceError as error:
             failure = error
         except ConvergenceError as error:
             failure = ConvergenceError(f"at step {t} {error}")
         except np.linalg.LinAlgError:  # fields have overflowed before a loss was known
             failure = DivergenceError(f"training diverged at step {t}: fields are not finite", t)
-        if failure:
-            break
-        tick(t)
+    if failure:
+        until[0] = min(until[0], len(rows) - 1)
     return _Run(rows, *march.found(), failure, march.count)
 
 

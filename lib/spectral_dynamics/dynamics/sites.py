@@ -82,7 +82,8 @@ class Layer:
             raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
         fields = np.asarray(fields, self.dtype)
         shadow = weights[:, None] * self._shadow(fields)
-        rows = linalg.solve_triangular(self._factor, shadow.T, lower=True, check_finite=False).T
+        # Of the factor the transpose, which LAPACK need not copy.
+        rows = linalg.solve_triangular(self._factor.T, shadow.T, trans="T", check_finite=False).T
         corner = np.outer(weights, weights) * self.mean(fields, fields) + self.ridge * np.eye(new) - rows @ rows.T
         factor = np.zeros((size + new, size + new))
         factor[:size, :size], factor[size:, :size] = self._factor, rows
@@ -109,7 +110,7 @@ class Layer:
         By the symmetric root, so that a rotation of x is one of the result. Those of small weight yield to others.
         """
         for _ in range(2):  # what the ridge has left
-            known = linalg.cho_solve((self._factor, True), self._shadow(x).T, check_finite=False).T
+            known = linalg.cho_solve((self._factor.T, False), self._shadow(x).T, check_finite=False).T
             for family in self.families:
                 x = x - self.mix(known[:, family.places] * family.weights, family.rows)
         weights = np.sqrt(np.broadcast_to(weights, len(x)) ** 2 + self.ridge)
