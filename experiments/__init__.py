@@ -23,6 +23,7 @@ NAMES = (
     "nonlinear_modes_theory",
     "own_rates",
     "predicted",
+    "predicted_all",
     "real_tasks",
     "sharpness",
     "transfer",

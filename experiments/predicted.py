@@ -1,6 +1,6 @@
 """Digits networks of infinite width, predicted before any is trained: what `digits_widths` measures.
 
-Run from the repository's root, half an hour on one core:
+Run from the repository's root, a quarter of an hour on two cores:
 
     python experiments/predicted.py
 
@@ -11,7 +11,8 @@ descending, at the steps `frames`; `independent` (settings, frames, KEPT), the s
 bulk; `right`, `left` (settings, marks, KEPT, 10): squared cosines with class means as in `digits_widths`; with Monte
 Carlo standard errors `loss_error` and so on; 0 where nothing stands out. `sites` (settings,): neurons of a replica;
 `directions`, `neglected` (settings, STEPS, 2): of features and gradients, how many directions were followed, and the
-share of their variance that was not, at each step; `cpu` (settings,): seconds of one core. And, of the first setting
+share of their variance that was not, at each step; `cpu`, `wall` (settings,): seconds of one core, and by the clock,
+two replicas at once. And, of the first setting
 with CUTOFFS in place of the solver's own, one replica of PRICED sites on the same random numbers: `cut_loss`
 (cutoffs,), `cut_values` (cutoffs, KEPT), after the last step, and `cut_neglected` (cutoffs, 2), the largest shares.
 """
@@ -39,8 +40,8 @@ CLASSES = 10
 
 def case(name: str, learned=None, frames=FRAMES, marks=MARKS, **options) -> dict[str, np.ndarray]:
     """Everything that is stored of one setting, or of another problem in its place."""
-    learned, start = learned or digits_widths.problem(name), time.process_time()
-    last, options = max(frames), OPTIONS.get(name, {}) | options
+    learned, start, clock = learned or digits_widths.problem(name), time.process_time(), time.time()
+    last, options = max(frames), {"workers": 2} | OPTIONS.get(name, {}) | options
     rng = np.random.default_rng([SEED, NAMES.index(name)])
     theory = mlp.solve(learned, last + 1, rng=rng, kernel_steps=marks, **options)
     found = {"loss": theory.train_loss[: last + 1], "correct": correct(theory)[: last + 1]}
@@ -54,7 +55,7 @@ def case(name: str, learned=None, frames=FRAMES, marks=MARKS, **options) -> dict
     for side, key in enumerate(("right", "left")):
         squares = np.array([[at[side] for at in one] for one in cosines])
         found[key], found[f"{key}_error"] = squares.mean(axis=0), spread(squares)
-    found["sites"], found["cpu"] = theory.sites, time.process_time() - start
+    found["sites"], found["cpu"], found["wall"] = theory.sites, time.process_time() - start, time.time() - clock
     return found | {"directions": directions(theory)[:last], "neglected": theory.neglected[:last, 0]}
 
 

@@ -49,8 +49,8 @@ ROWS = {  # name: (samples, dimension, outputs, batch), steps, kept, sign, the c
     "ten outputs, batches": ((10, 30, 10, 4), 20, (4,), 6, (2, "relu", 4.0, 1.2, 0.05)),
     "ten outputs, three layers, batches": ((10, 30, 10, 5), 24, (2, 4), 5, (3, "erf", 4.0, 1.0, 0.12)),
     "cross-entropy": ((9, 30, 3, None), 14, (2,), 1, (2, "tanh", 4.0, 1.0, 0.4)),
-    "momentum": ((6, 20, 1, None), 16, (1,), 2, (2, "tanh", 3.0, 1.0, 0.06)),
-    "weight decay, batches": ((8, 20, 1, 4), 9, (1,), 0, (2, "erf", 4.0, 1.0, 0.15)),
+    "momentum": ((6, 20, 1, None), 14, (1,), 2, (2, "tanh", 3.0, 1.0, 0.06)),
+    "weight decay, batches": ((8, 20, 1, 4), 8, (1,), 0, (2, "erf", 4.0, 1.0, 0.15)),
 }
 EXTRA = {  # further arguments of problems.MLP
     "cross-entropy": {"loss": "cross_entropy"},
