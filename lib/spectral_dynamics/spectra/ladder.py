@@ -241,6 +241,7 @@ class InformationPlusNoise(Law):
 
     def _polish(self, b, z, d, real):
         """Newton's method; good where the residual is at rounding and b is the physical solution."""
+        b = np.where(real, b.real, b)
         with np.errstate(all="ignore"):
             for _ in range(8):
                 value, slope = self._value(b, d)
@@ -258,7 +259,7 @@ class InformationPlusNoise(Law):
         for _ in range(_ROUNDS):
             for _ in range(_HALVINGS):
                 middle = 0.5 * (low[rest] + high[rest])
-                b[rest] = middle + 1j * np.where(real[rest], 0, self._height(middle, d[rest]))
+                b[rest] = middle + 1j * self._height(middle, d[rest])
                 short = self._value(b[rest], d[rest])[0].real < z[rest]
                 low[rest], high[rest] = np.where(short, middle, low[rest]), np.where(short, high[rest], middle)
             polished, good = self._polish(b[rest], z[rest], d[rest], real[rest])
@@ -286,7 +287,7 @@ class InformationPlusNoise(Law):
         if z.size <= 32:
             return self._search(z, d, real)
         guess = np.interp(z, z[::8], self._between(z[::8]))
-        b, good = self._polish(np.where(real, guess.real, guess), z, d, real)
+        b, good = self._polish(guess, z, d, real)
         b[~good] = self._search(z[~good], d[~good], real[~good])
         return b
 
