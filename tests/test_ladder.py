@@ -1,4 +1,4 @@
-"""Information plus noise against polynomial roots in many digits, plain iteration, quadrature, limits and matrices."""
+"""Information plus noise against polynomial roots in sixty digits, iteration, quadrature, limits, matrices."""
 
 import mpmath
 import numpy as np
@@ -269,7 +269,7 @@ def test_a_band_closes_in_on_the_outlier_linearly_and_its_edges_with_the_root_of
 
 
 def test_among_learned_values_a_further_one_is_seen_elsewhere():
-    """At the middle of a band of vanishing weight, above the bands and between them; not where it is on noise alone."""
+    """At the middle of a band of vanishing weight, above the bands and between them; not where noise alone puts it."""
     base = laws.information_plus_noise(0.5, [0.0, 4.0], 0.64, [0.8, 0.2])
     for strength in (2.2, 7.0):
         more = laws.information_plus_noise(0.5, [0.0, 4.0, strength], 0.64, [0.8 - 1e-7, 0.2, 1e-7]).edges
@@ -304,13 +304,19 @@ def test_points_are_checked_and_keep_their_shape():
     law, tall = laws.information_plus_noise(0.5, [0.0, 2.0], 1.0), laws.information_plus_noise(2.0, [0.0, 2.0], 1.0)
     assert law.density(np.ones((2, 3))).shape == law.cdf(np.ones((2, 3))).shape == (2, 3)
     assert law.stieltjes(1j * np.ones((3, 1))).shape == (3, 1)
-    assert np.ndim(law.density(1.0)) == np.ndim(law.cdf(1.0)) == np.ndim(law.stieltjes(1j)) == np.ndim(law.location(9.0)) == 0
+    assert (
+        np.ndim(law.density(1.0))
+        == np.ndim(law.cdf(1.0))
+        == np.ndim(law.stieltjes(1j))
+        == np.ndim(law.location(9.0))
+        == 0
+    )
     assert law.density([]).shape == (0,)
-    with pytest.raises(ValueError, match="z = -2.0 is not allowed: a real z must lie outside the bulk"):
+    with pytest.raises(ValueError, match=r"z = -2\.0 is not allowed: a real z must lie outside the bulk"):
         law.stieltjes([1j, -2.0])
-    with pytest.raises(ValueError, match="z = 0.0 is not allowed: the law has an atom at 0"):
+    with pytest.raises(ValueError, match=r"z = 0\.0 is not allowed: the law has an atom at 0"):
         tall.stieltjes(0.0)
-    with pytest.raises(ValueError, match="z = 0.0 is not allowed: the companion law has an atom at 0"):
+    with pytest.raises(ValueError, match=r"z = 0\.0 is not allowed: the companion law has an atom at 0"):
         law.companion(0.0)
     with pytest.raises(ValueError, match="order must be even"):
         law.moment(3)
