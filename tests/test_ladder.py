@@ -269,7 +269,7 @@ def test_a_band_closes_in_on_the_outlier_linearly_and_its_edges_with_the_root_of
 
 
 def test_among_learned_values_a_further_one_is_seen_elsewhere():
-    """At the middle of a band of vanishing weight, above the bands and between them; not where noise alone puts it."""
+    """At the middle of a band of vanishing weight, above the bands or between; not where noise alone puts it."""
     base = laws.information_plus_noise(0.5, [0.0, 4.0], 0.64, [0.8, 0.2])
     for strength in (2.2, 7.0):
         more = laws.information_plus_noise(0.5, [0.0, 4.0, strength], 0.64, [0.8 - 1e-7, 0.2, 1e-7]).edges

@@ -9,7 +9,7 @@ q_i the quantiles at (i - 1/2)/(p - k) of that block's law at s2 = 1 and x_i the
 which no scale enters and the ends of the spectrum do not move. A value lies beyond the edge when it exceeds it by
 `margin` units of the Tracy-Widom law of the largest singular value (Johnstone 2001),
 
-    edge = sigma (sqrt(p) + sqrt(n))/sqrt(N) ,    unit = (sigma/sqrt(N)) (1/sqrt(p) + 1/sqrt(n))^{1/3} (sqrt(p) + sqrt(n))^0/2 .
+    edge = sigma (sqrt(p) + sqrt(n))/sqrt(N) ,    unit = sigma (1/sqrt(p) + 1/sqrt(n))^{1/3}/(2 sqrt(N)) .
 
 k starts at 0 and is the count found with the k before, until it stays. Errors come from random matrices of the same
 shape, with the learned directions put back at the strengths that the values beyond the edge tell.
@@ -36,9 +36,9 @@ class FittedBulk:
     distance     of the others from the law of the untouched block: sup |F_values - F_law|
     stable_rank  sum x^2 / max x^2 of all values
     law          the fitted law, of the untouched block
-    errors       standard deviations of variance, edge, distance and stable_rank over matrices of the fit's own making,
-                 and of `count`, the number of values beyond; empty where none were drawn
-    expected     their means: a distance beside `expected["distance"]` is one that a random bulk has by itself
+    errors       standard deviations of variance, edge, distance, stable_rank and of `count`, how many values lie
+                 beyond, over matrices of the fit's own making; empty where none were drawn
+    expected     the means over them: a random bulk has the distance `expected["distance"]` by itself
     """
 
     variance: float
@@ -55,9 +55,9 @@ class FittedBulk:
 def bulk(values, shape, *, margin: float = MARGIN, resamples: int = 0, rng=None) -> FittedBulk:
     """The random bulk that fits all min(shape) singular values (p,) of a matrix (M, N) = `shape`.
 
-    `margin`: in Tracy-Widom units, which values lie beyond the edge. `resamples`: how many random matrices are drawn
-    for the errors, at least 2 or none; each costs a singular value decomposition, `rng` draws them. Raises ValueError,
-    also where more than half of the values would lie beyond: no bulk is left.
+    `margin`: in Tracy-Widom units, which values lie beyond the edge. `resamples`: how many random matrices `rng`
+    draws for the errors, at least 2 or none, a singular value decomposition each. Raises ValueError, also where more
+    than half of the values would lie beyond: no bulk is left.
     """
     shape = _shape(shape)
     values = -np.sort(-arguments.array("values", values, shape=(min(shape),)))
