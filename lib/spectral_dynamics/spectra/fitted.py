@@ -16,6 +16,7 @@ shape, with the learned directions put back at the strengths that the values bey
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -92,11 +93,8 @@ def _fit(values, shape, margin):
     """Everything but the errors, from descending values."""
     count, most = 0, len(values) // 2
     while True:
-        law = _block(shape, count)
         bulk_values = values[count:][::-1]
-        levels = (np.arange(bulk_values.size) + 0.5) / bulk_values.size
-        middle = (levels > MIDDLE[0]) & (levels < MIDDLE[1])
-        q = deviation.quantiles(law, levels[middle])
+        middle, q = _middle(shape, count)
         sigma = float(bulk_values[middle] @ q / (q @ q))
         edge, unit = (sigma * size for size in _edge(shape))
         beyond = values[values > edge + margin * unit]
@@ -108,6 +106,14 @@ def _fit(values, shape, margin):
     law = _block(shape, count, sigma**2)
     rank = float(np.sum(values**2) / values[0] ** 2)
     return sigma**2, edge, unit, beyond, many_outputs.distance(bulk_values, law), rank, law
+
+
+@lru_cache(maxsize=64)  # the matrices of one shape that are drawn for the errors ask again and again
+def _middle(shape, count) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the values of the untouched block, ascending, are its middle, and their quantiles at s2 = 1."""
+    levels = (np.arange(min(shape) - count) + 0.5) / (min(shape) - count)
+    middle = (levels > MIDDLE[0]) & (levels < MIDDLE[1])
+    return middle, deviation.quantiles(_block(shape, count), levels[middle])
 
 
 def _block(shape, count, variance: float = 1.0) -> laws.SingularValues:
