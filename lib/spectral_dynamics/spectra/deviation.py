@@ -118,8 +118,8 @@ def one_step(
 
     V is taken as its N singular values, an N x C matrix with entries of variance kappa/C.
     """
-    exact = many_outputs.one_step(problem, rate, readout_rate)
-    change = many_outputs.one_step(problem, rate, readout_rate, change=True)
+    exact = many_outputs.one_step(problem, rate, readout_rate, accuracy=1e-5)
+    change = many_outputs.one_step(problem, rate, readout_rate, change=True, accuracy=5e-3)
     shapes = (problem.width_ratio, problem.weight_std**2), (1 / problem.output_ratio, problem.output_ratio)
     pairs = zip(exact, change, shapes, strict=True)
     return tuple(_beside(law, learned, *shape, values) for law, learned, shape in pairs)
