@@ -1,5 +1,5 @@
 """Level two: spectra, given order parameters. Knows nothing of training."""
 
-from . import laws, linearization, many_outputs, outliers, sharpness, strengths
+from . import deviation, fitted, laws, linearization, many_outputs, outliers, sharpness, strengths
 
-__all__ = ["laws", "linearization", "many_outputs", "outliers", "sharpness", "strengths"]
+__all__ = ["deviation", "fitted", "laws", "linearization", "many_outputs", "outliers", "sharpness", "strengths"]

@@ -1,9 +1,10 @@
-"""Laws of large random matrices: semicircle, Marchenko-Pastur for any atomic population, their singular values.
+"""Laws of large random matrices: semicircle, Marchenko-Pastur for any atomic population, information plus noise.
 
 Each function returns a `Law`: edges, atoms, density, distribution, Stieltjes transform, moments, samples. How the
-laws of sample covariance matrices are solved stands in `covariance`.
+laws of sample covariance matrices are solved stands in `covariance`, information plus noise in `ladder`.
 
 Normalisation: eigenvalues of covariance matrices; `singular_values()` of a law is the law of their square roots.
+Information plus noise is a law of singular values.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from .. import arguments
 from .covariance import MarchenkoPastur, SingularValues
+from .ladder import InformationPlusNoise
 from .law import Law, complex_points, moments_of, points, refuse
 
 
@@ -45,6 +47,17 @@ def singular_value_bulk(width_ratio: float, variance: float = 1.0) -> SingularVa
 def quarter_circle(variance: float) -> SingularValues:
     """Singular values of a square N x N matrix with entries of variance `variance`/N; edge 2 sigma."""
     return singular_value_bulk(1.0, variance)
+
+
+def information_plus_noise(ratio: float, singular_values, variance: float, weights=None) -> InformationPlusNoise:
+    """The M singular values of A + X: A (M, N), `ratio` nu = M/N, with the given ones, X with entries of variance
+    `variance`/N (Dozier and Silverstein 2007).
+
+    `singular_values` (K,), at least 0: all M of A, zeros included, or as many as there are `weights` (K,), the
+    proportions in which they come, which sum to 1. The singular vectors of A are in general position. M > N needs a
+    share 1 - 1/nu of zeros, and leaves it at 0. Raises ValueError, and ConvergenceError where no solution is found.
+    """
+    return InformationPlusNoise(ratio, singular_values, variance, weights)
 
 
 @dataclass(frozen=True)

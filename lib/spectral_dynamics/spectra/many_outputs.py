@@ -41,6 +41,34 @@ def column_variance(problem, eigenvalue, time: float):
     return problem.weight_std**2 * np.exp(-2 * time * s) + problem.target_scale**2 * learned * growth
 
 
+def change_variance(problem, eigenvalue, time: float):
+    """(s2 + tau^2/S) (1 - e^{-tS})^2 at eigenvalues of S, any shape: the columns of Wbar(t) - Wbar(0). ValueError."""
+    problem, time = _frozen(problem), arguments.number("time", time, at_least=0)
+    s = arguments.array("eigenvalue", eigenvalue)
+    kept = np.exp(-time * s)
+    of_start = problem.weight_std**2 * (np.expm1(-time * s) ** 2 - kept**2)
+    return np.maximum(column_variance(problem, s, time) + of_start, 0.0)
+
+
+def change(problem, time: float, *, accuracy: float = 5e-3) -> laws.SingularValues:
+    """The singular values of what is learned, Wbar(t) - Wbar(0) (N, D), a law of N values; 1 - kappa of them 0.
+
+    Given S its columns are Gaussian too, of covariance (s2 + tau^2/S) (1 - e^{-tS})^2/D: W(0) is forgotten by as much
+    as the target is learned. `accuracy`: nodes are doubled until the upper edge, relative, and the distribution
+    function, at places evenly apart, move by less. They soon do by far less, but where S has an edge at 0, as for
+    kappa = 1: there it takes 1/accuracy nodes, and minutes. Raises as `bulk`, and ValueError also for an output_ratio
+    or a time of 0, with which there is no law.
+    """
+    problem, time = _frozen(problem), arguments.number("time", time, above=0)
+    if not problem.output_ratio:
+        raise ValueError("output_ratio must be above 0 for a law of the learned change, got 0")
+    return _refined(
+        lambda nodes: _pushed(problem, nodes, lambda s: change_variance(problem, s, time), problem.width_ratio),
+        accuracy,
+        change=True,
+    )
+
+
 def bulk(problem, time: float, *, accuracy: float = 1e-8) -> laws.SingularValues:
     """The singular values of Wbar (N, D) after `time`, N -> infinity, a law of N values.
 
@@ -75,7 +103,9 @@ def outlier(problem, time: float) -> float | None:
     return float(np.sqrt(s2 * x * (1 + nu / (x - 1))))
 
 
-def one_step(problem, rate: float, readout_rate: float | None = None, *, accuracy: float = 1e-8):
+def one_step(
+    problem, rate: float, readout_rate: float | None = None, *, change: bool = False, accuracy: float = 1e-8
+):
     """The laws of Wbar (N, D) and of V (C, N) after one joint step of gradient descent from random weights.
 
     With E = tau Tbar - V Wbar at the start, Wbar + rate V^T E and V + readout_rate E Wbar^T have populations
@@ -83,24 +113,25 @@ def one_step(problem, rate: float, readout_rate: float | None = None, *, accurac
         s2 (1 - rate S)^2 + rate^2 tau^2 S ,     (1 - readout_rate M)^2 + readout_rate^2 tau^2 nu M ,
 
     M = Wbar Wbar^T. The second law is that of the N singular values of V, N - C of them 0 when C < N. Returns a pair
-    of laws. `readout_rate`: the same as `rate` by default. Raises ValueError, also for an output_ratio of 0, and
-    ConvergenceError as `bulk`.
+    of laws. `readout_rate`: the same as `rate` by default. `change`: the laws of the steps alone, 1 - rate S and
+    1 - readout_rate M without the 1, to the `accuracy` of `change`; rates must be above 0. Raises ValueError, also
+    for an output_ratio of 0, and ConvergenceError as `bulk`.
     """
     rate, readout_rate = _step_rates(problem, rate, readout_rate)
-    s2, tau2, nu = problem.weight_std**2, problem.target_scale**2, problem.width_ratio
+    s2, tau2, nu, start = problem.weight_std**2, problem.target_scale**2, problem.width_ratio, 0 if change else 1
 
     def of_weights(s):
-        return s2 * (1 - rate * s) ** 2 + rate**2 * tau2 * s
+        return s2 * (start - rate * s) ** 2 + rate**2 * tau2 * s
 
     def of_readout(m):
-        return (1 - readout_rate * m) ** 2 + readout_rate**2 * tau2 * nu * m
+        return (start - readout_rate * m) ** 2 + readout_rate**2 * tau2 * nu * m
 
     def readout(nodes):
         m, weights = _quadrature(nodes, 1 / nu, s2 * nu)
         return _law(1 / problem.output_ratio, problem.output_ratio * of_readout(m), weights)
 
-    first = _refined(lambda nodes: _pushed(problem, nodes, of_weights, nu), accuracy)
-    return first, _refined(readout, accuracy)
+    first = _refined(lambda nodes: _pushed(problem, nodes, of_weights, nu), accuracy, change)
+    return first, _refined(readout, accuracy, change)
 
 
 def two_steps(problem, rate: float, readout_rate: float | None = None, *, accuracy: float = 1e-3):
@@ -184,14 +215,15 @@ def _law(ratio: float, atoms, weights) -> laws.SingularValues:
     return laws.generalized_marchenko_pastur(ratio, atoms, weights).singular_values()
 
 
-def _refined(law_of, accuracy: float) -> laws.SingularValues:
+def _refined(law_of, accuracy: float, change: bool = False) -> laws.SingularValues:
     """The law from as many nodes as `accuracy` needs."""
+    moved = _moved if change else _distance
     accuracy, nodes = arguments.number("accuracy", accuracy, above=0), NODES
     law, error = law_of(nodes), np.inf
     while nodes < MOST:
         nodes *= 2
         finer = law_of(nodes)
-        error, law = _distance(law, finer), finer
+        error, law = moved(law, finer), finer
         if error <= accuracy:
             return law
     raise ConvergenceError(f"accuracy {accuracy:.1g} was not reached with {nodes} nodes: {error:.1g}", law, error)
@@ -204,3 +236,10 @@ def _distance(law, finer) -> float:
     x = (finer.edges[:, :1] + np.diff(finer.edges, axis=1) * inside).ravel()
     moved = np.abs(law.edges - finer.edges).max() / finer.edges.max()
     return max(moved, np.abs(law.cdf(x) - finer.cdf(x)).max())
+
+
+def _moved(law, finer) -> float:
+    """The same for a learned change: what is learned little of has bands near 0 that no number of nodes joins."""
+    top = finer.edges[-1, 1]
+    x = np.linspace(0, top, 5 * POINTS + 1)[1:-1]
+    return max(abs(law.edges[-1, 1] - top) / top, np.abs(law.cdf(x) - finer.cdf(x)).max())
