@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import spectral_experiments
+from spectral_dynamics import sweeps
 from spectral_dynamics.dynamics import mlp
 from spectral_experiments import predicted
 from spectral_experiments.digits_widths import MARKS, NAMES
@@ -79,3 +80,20 @@ def test_a_coarser_cut_off_changes_little(tables):
     (loss, finer), (values, fine) = told["cut_loss"], told["cut_values"][:, :10]
     assert told["cut_neglected"][1, 1] < 0.6 * told["cut_neglected"][0, 1]
     assert np.abs(values / fine - 1).max() < VALUES and abs(loss / finer - 1) < LOSSES
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_all_digits_in_batches(epoch):
+    """1797 images: losses within one per cent, outliers within one and a half, the accuracy within three images."""
+    told, table = (spectral_experiments.table(name) for name in ("predicted_all", "digits_all"))
+    step, large = table["marks"][epoch], table["size"] >= 500
+    loss, values = (sweeps.extrapolate(table["size"][large], table[key][large]) for key in ("loss", "values"))
+    measured, own = values.limit[epoch], told["values"][epoch]
+    out = np.maximum(measured, own) > predicted.LINE
+    assert out.sum() == (7, 9)[epoch] and np.abs(own / measured - 1)[out].max() < 0.015
+    assert (values.standard_error[epoch] / measured)[out].max() < 0.0075
+    naive = np.maximum(told["independent"][epoch], 2)
+    assert np.abs(naive / measured - 1)[out].max() > 0.05
+    assert abs(told["loss"][step] / loss.limit[step] - 1) < 0.01
+    widest = 1797 * table["accuracy"][table["size"] == 4000, step].mean()
+    assert abs(told["correct"][step] - widest) <= 3
