@@ -89,9 +89,52 @@ def test_a_list_is_counted_above():
     assert worth(r"\sum_{\ell=1}^2 C^{\ell-1}(0,1)\,x^2", C=[A, 4 * A], x=3.0) == 9 * 10
 
 
-def test_sizes_that_scale_alike_are_a_relation_and_a_distribution_is_none():
-    found = texts.statements(r"h \mathrel\sim N^{-b} , \quad u \sim \mathcal N(0, 1) , \quad a = b")
-    assert ["".join(part) for part in found] == [r"h\mathrel\simN^{-b}", "a=b"]
+def test_what_has_no_relation_is_numbered_after_the_relations():
+    found = texts.statements(
+        r"h \mathrel\sim N^{-b} \quad (\sigma \to 0\text{ first, }L = 1), u \sim N^{-1}, f, a = b \;(s<t)"
+    )
+    shown = [r"h\mathrel\simN^{-b}", "a=b(s<t)", r"\sigma\to0", "L=1", r"u\simN^{-1}"]
+    assert ["".join(part) for part in found] == shown
+
+
+def test_a_part_without_relation_is_refused_unless_it_is_read_or_named(tmp_path, capsys):
+    folder = page(tmp_path, r"y = 1 + x , \qquad y \sim x^2 \qquad (x \to 0) , \quad u\sim\mathcal N(0, 4x)")
+    with pytest.raises(AssertionError, match=r"eq-a: the text is off by .*: y .sim"):
+        checks.text("eq-a", {"y": 1 + x, "x": x}, folder=folder)
+    checks.text("eq-a", {"y": 9.0, "x": 3.0}, only=(2,), folder=folder)
+    checks.text("eq-a", {r"x \to": 0}, only=(3,), folder=folder)
+    spread = {r"u \sim": 4 * x, "x": x, r"\mathcal N": lambda mean, variance: variance + mean}
+    checks.text("eq-a", spread, only=(4,), folder=folder)
+    checks.unread("eq-a", "a remark", only=(2,), folder=folder)
+    assert "4 of 4 | not any of" in capsys.readouterr().out
+    for values, which in (({"y": 9.0, "x": 3.1}, 2), ({r"x \to": sp.oo}, 3), (spread | {r"u \sim": 2 * x}, 4)):
+        with pytest.raises(AssertionError, match="eq-a: the text is off by"):
+            checks.text("eq-a", values, only=(which,), folder=folder)
+
+
+def test_what_becomes_infinite_is_no_number(tmp_path):
+    folder = page(tmp_path, r"x \to \infty")
+    checks.text("eq-a", {r"x \to": sp.oo}, folder=folder)
+    for wrong in (0, -sp.oo):
+        with pytest.raises(AssertionError, match="off by inf"):
+            checks.text("eq-a", {r"x \to": wrong}, folder=folder)
+
+
+@pytest.mark.parametrize("latex", ["0 < x - 1 < 1", "1 > x - 1 > 0"])
+def test_an_order_may_be_read_where_it_holds(tmp_path, latex):
+    given = np.array([0.9, 1.0, 1.5, 2.0, 2.1])
+    checks.text("eq-a", {"x": given, "=": (given > 1) & (given < 2)}, folder=page(tmp_path, latex))
+    for wrong in ((given >= 1) & (given < 2), given > 1, given < 2):
+        with pytest.raises(AssertionError, match="off by 1"):
+            checks.text("eq-a", {"x": given, "=": wrong}, folder=page(tmp_path, latex))
+    with pytest.raises(AssertionError, match=r"the order . could be wrong"):
+        inside = np.array([1.5, 2.0])
+        checks.text("eq-a", {"x": inside, "=": inside < 2}, folder=page(tmp_path, latex))
+
+
+def test_what_a_table_lacks_names_the_equation(tmp_path):
+    with pytest.raises(formulas.Unreadable, match=r"eq-a: KeyError \(1, 2\), in y = C \( 1 , 2 \)"):
+        checks.text("eq-a", {"y": 1.0, "C": {(2, 1): 1.0}}, folder=page(tmp_path, "y = C(1, 2)"))
 
 
 def test_a_function_may_stand_before_bars():
@@ -113,7 +156,7 @@ def test_a_display_is_cut_into_its_statements():
 
 def test_words_in_brackets_do_not_cut_a_statement_and_a_bracket_may_begin_a_line():
     cases = r"f = \begin{cases} x + 1 & \text{if } x > 0, \\ \big[\dfrac x2\big]\,, & \text{else.} \end{cases}"
-    assert len(texts.statements(cases)) == 1
+    assert ["".join(part) for part in texts.statements(cases)[1:]] == ["x>0"]
     assert [worth(cases[4:], x=x, cases=k) for k in (0, 1)] == [x + 1, x / 2]
 
 
@@ -164,8 +207,12 @@ def test_a_slip_that_the_values_cannot_tell_fails(tmp_path):
 
 def test_all_cases_are_read_together_or_one_at_a_time(tmp_path):
     folder = page(tmp_path, r"y = \begin{cases} x + 1 & x < 2 , \\ 3 - x & x > 2 , \end{cases}")
-    checks.text("eq-a", {"y": sp.Matrix([x + 1, 3 - x]), "x": x}, folder=folder)
-    checks.text("eq-a", {"y": 3 - x, "x": x, "cases": 1}, folder=folder)
+    checks.text("eq-a", {"y": sp.Matrix([x + 1, 3 - x]), "x": x}, only=(1,), folder=folder)
+    checks.text("eq-a", {"y": 3 - x, "x": x, "cases": 1}, only=(1,), folder=folder)
+    for which, first in ((2, True), (3, False)):
+        checks.text(
+            "eq-a", {"x": np.array([1, 2, 3]), "=": np.array([first, False, not first])}, only=(which,), folder=folder
+        )
     with pytest.raises(AssertionError, match="off by"):
         checks.text("eq-a", {"y": sp.Matrix([x + 1, 2 - x]), "x": x}, folder=folder)
 

@@ -173,6 +173,14 @@ def at_edge(a, relation: str, b) -> tuple:
     return (outermost(a), b) if np.ndim(a) == 1 else (a, outermost(b))
 
 
+def holds(worth: list, relations: list[str]) -> np.ndarray:
+    """Where a chain of orders is true, of sides that are numbers or many."""
+    compare = {"<": np.less, r"\le": np.less_equal, ">": np.greater, r"\ge": np.greater_equal}
+    sides = [np.asarray(side, dtype=float) for side in worth]
+    pairs = zip(relations, itertools.pairwise(sides), strict=True)
+    return np.logical_and.reduce([compare[relation](*pair) for relation, pair in pairs])
+
+
 def distance(a, b) -> float:
     """How far apart two sides are, relative to the larger if that is above 1."""
     a, b = alike(a, b)
@@ -182,6 +190,8 @@ def distance(a, b) -> float:
     if first.shape != second.shape and first.size > 1 and second.size > 1:
         raise Unreadable(f"sides of shapes {first.shape} and {second.shape} are compared")
     scale = max(1.0, np.max(np.abs(first)), np.max(np.abs(second)))
+    if not np.isfinite(scale):
+        return 0.0 if np.all(first == second) else np.inf
     return float(np.max(np.abs(first - second)) / scale)
 
 

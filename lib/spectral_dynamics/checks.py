@@ -99,8 +99,11 @@ def text(
     numbered from 1; `only` picks some of them. `values` gives every letter its meaning (`formulas.Reader`):
     numbers, matrices, functions, or SymPy expressions, whose letters are replaced by numbers in the comparison.
     Both sides of a relation must agree within `tolerance`, relative to the larger if that is above 1; an order
-    (<) is read at its edge, where both are equal, of many numbers at the outermost. What stands without relation,
-    or is to vanish, is compared with `values["="]` if that is given. Then every sign is changed into the other, and
+    (<) is read at its edge, where both are equal, of many numbers at the outermost; with `values["="]` a list of
+    True and False it has to hold in these cases, and no other order would. What stands without relation, or is to
+    vanish, is compared with `values["="]` if that is given. A size (\\sim) is read as a ratio, a distribution as the
+    value of "u \\sim" and a function "\\mathcal N". Conditions in brackets and of cases are statements, behind the
+    others (`texts.statements`). Then every sign is changed into the other, and
     every digit into the next, one at a time: each time the sides must differ by more than two tolerances, or have
     no value.
     Where no notebook is at hand (a cell run elsewhere) it says so and compares nothing.
@@ -154,10 +157,12 @@ def _read(label: str, stated: list[str], values: dict, tolerance: float) -> tupl
         apart = _apart(stated, values)
     except formulas.Unreadable as error:
         raise formulas.Unreadable(f"{label}: {error}, in {shown}") from None
+    except Exception as error:  # an entry that a table lacks, a shape that does not fit: the equation is named
+        raise formulas.Unreadable(f"{label}: {type(error).__name__} {error}, in {shown}") from error
     if not apart <= tolerance:
         raise AssertionError(f"{label}: the text is off by {apart:.3g}: {shown}")
-    seen = []
-    for name, changed in texts.slips(stated, formulas.Reader(values).opaque):
+    seen, truths = [], texts.turned(stated) if _is_truth(values.get("=")) else []
+    for name, changed in texts.slips(stated, formulas.Reader(values).opaque) + truths:
         try:
             with warnings.catch_warnings(action="ignore"):  # a logarithm of less than nothing
                 distance = _apart(changed, values)
@@ -177,6 +182,9 @@ def _apart(stated: list[str], values: dict) -> float:
         reader = formulas.Reader(values, sign)
         before = [[*part, arrow] for part, arrow in zip(parts, [*relations, ""], strict=True)]
         worth = [reader.value(b if reader.has(b) else part) for part, b in zip(parts, before, strict=True)]
+        if relations and set(relations) <= set(texts.ORDERS) and _is_truth(reader.special.get("=")):
+            found.append(np.max(arithmetic.holds(worth, relations) != np.asarray(reader.special["="])))
+            continue
         if "=" in reader.special and parts[1:] in ([], [["0"]]):
             worth = [worth[0], reader.special["="]]
         if len(worth) == 1:
@@ -184,6 +192,10 @@ def _apart(stated: list[str], values: dict) -> float:
         pairs = zip(itertools.pairwise(worth), relations or ["="], strict=True)
         found += [arithmetic.distance(*arithmetic.at_edge(a, relation, b)) for (a, b), relation in pairs]
     return float(np.max(found))
+
+
+def _is_truth(told) -> bool:
+    return told is not None and np.asarray(told).dtype == bool
 
 
 def _excluded(label: str, tolerance: float, rival) -> tuple[str, float]:

@@ -26,6 +26,8 @@ _SAME = {
 RELATIONS = {"=", r"\approx", r"\simeq", r"\to", r"\longrightarrow", r"\equiv", "<", ">", r"\le", r"\ge"}
 RELATIONS |= {r"\mathrel\sim", r"\propto"}  # read as =, of ratios
 _BREAKS = {r"\\", r"\quad", r"\qquad", ",", ";", ".", r"\Longrightarrow", r"\Longleftrightarrow", r"\iff", r"\text"}
+_LOOSE = {r"\sim"}  # an order of magnitude or a distribution
+ORDERS = {"<": (">", r"\le"), ">": ("<", r"\ge"), r"\le": (r"\ge", "<"), r"\ge": (r"\le", ">")}
 _OPEN, _CLOSE = {"(", "[", "{", r"\langle"}, {")", "]", "}", r"\rangle"}
 
 
@@ -104,10 +106,40 @@ def group(found: list[str], at: int) -> tuple[list[str], int]:
 def statements(latex: str) -> list[list[str]]:
     """The relations that a display states, each as its signs: cut at commas, wide spaces, lines and words.
 
-    A line that begins with an operator or a relation goes on with the one before. What has no relation in it and
-    stands beside others (a condition in brackets, a remark) is left out.
+    A line that begins with an operator or a relation goes on with the one before. What has no relation in it (a
+    condition in brackets, an order of magnitude, a distribution, a remark) is numbered after those that have one, in
+    the order of the text, less its brackets and words; behind it come the conditions of cases. Words or a letter
+    alone say nothing there.
     """
-    found, parts, level, at = tokens(latex), [[]], 0, 0
+    parts = _parts(tokens(latex))
+    stated = [part for part in parts if len(sides(part, RELATIONS)[0]) > 1] or parts
+    aside = [bare for part in parts if part not in stated for bare in _unbracketed(part)]
+    return stated + aside + [bare for part in parts for bare in _conditions(part)]
+
+
+def _conditions(part: list[str]) -> list[list[str]]:
+    """What stands behind the cases of a statement."""
+    found, inside, behind, row = [], 0, False, []
+    for token in part:
+        inside += (token == r"\begin{cases}") - (token == r"\end{cases}")
+        if behind and token in (r"\\", r"\end{cases}"):
+            found, behind, row = found + [bare for each in _parts(row) for bare in _unbracketed(each)], False, []
+        elif inside and token == "&":
+            behind = True
+        elif behind:
+            row.append(token)
+    return found
+
+
+def _unbracketed(part: list[str]) -> list[list[str]]:
+    """The parts of what one bracket holds, or what stands without; not a letter alone."""
+    inner = part[0] == "(" and part[-1] == ")" and all(sum(map(depth, part[:k])) for k in range(1, len(part)))
+    parts = _parts(part[1:-1]) if inner else [part]
+    return [part for part in parts if len(part) > 1 or part[0].isdigit()]
+
+
+def _parts(found: list[str]) -> list[list[str]]:
+    parts, level, at = [[]], 0, 0
     while at < len(found):
         token = found[at]
         level += depth(token)
@@ -123,9 +155,7 @@ def statements(latex: str) -> list[list[str]]:
         else:
             parts[-1].append(token)
         at += 1
-    parts = [part for part in (_unbraced(part) for part in parts) if part]
-    stated = [part for part in parts if len(sides(part)[0]) > 1]
-    return stated or parts
+    return [part for part in (_unbraced(part) for part in parts) if part]
 
 
 def _unbraced(part: list[str]) -> list[str]:
@@ -135,12 +165,12 @@ def _unbraced(part: list[str]) -> list[str]:
     ]
 
 
-def sides(part: list[str]) -> tuple[list[list[str]], list[str]]:
+def sides(part: list[str], known: set[str] = RELATIONS | _LOOSE) -> tuple[list[list[str]], list[str]]:
     """What stands between a statement's relations, and these."""
     found, relations, level = [[]], [], 0
     for token in part:
         level += depth(token)
-        if level == 0 and token in RELATIONS:
+        if level == 0 and token in known:
             relations.append(token)
             found.append([])
         else:
@@ -164,6 +194,15 @@ def slips(part: list[str], opaque) -> list[tuple[str, list[str]]]:
         before = "".join(t + " " * t.startswith("\\") for t in part[max(0, at - 8) : at])
         made.append((f"{kind} after {before or 'the start'}", [*part[:at], new, *part[at + 1 :]]))
     return made
+
+
+def turned(part: list[str]) -> list[tuple[str, list[str]]]:
+    """As `slips`, of orders: each becomes its opposite, and the one that has the edge or has it not."""
+    return [
+        (f"the order {token}", [*part[:at], new, *part[at + 1 :]])
+        for at, token in enumerate(part)
+        for new in ORDERS.get(token, ())
+    ]
 
 
 def cut(found: list[str], separator: str) -> list[list[str]]:
