@@ -266,3 +266,20 @@ def test_the_ledger_knows_what_was_read_and_what_was_left(tmp_path, capsys):
     found = checks.readings(tmp_path / "stored.ipynb")["eq-a"]
     assert (found.statements, found.read, found.left) == (3, {1}, {3: "a definition"})
     assert not found.whole
+
+
+def test_a_formula_of_the_prose_must_stand_there_and_be_true(tmp_path, capsys):
+    text = (
+        "As $y = 1 + x$, and $a$,\n\n$$\nx = 2\n$$ (eq-a)\n\nwhere\n\n$$\nu = 3x , \\quad x < y\n$$\n\nand $2\\,x^2$."
+    )
+    (tmp_path / "chapter.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": text}]}))
+    values = {"x": x, "y": 1 + x, "u": 3 * x}
+    for said in ("y = 1+x", "u = 3x"):
+        checks.prose("eq-a", said, values, folder=tmp_path)
+    checks.prose("eq-a", "2x^2", values | {"=": 2 * x**2}, folder=tmp_path)
+    assert "eq-a | prose | 0 <= 1.0e-09 | rounding | not any of 1 slips" in capsys.readouterr().out
+    for said in ("y = 1 - x", "x = 2", "u = 3"):
+        with pytest.raises(AssertionError, match="eq-a: the text does not say"):
+            checks.prose("eq-a", said, values, folder=tmp_path)
+    with pytest.raises(AssertionError, match="eq-a: the text is off"):
+        checks.prose("eq-a", "y = 1 + x", {"x": x, "y": 2 + x}, folder=tmp_path)

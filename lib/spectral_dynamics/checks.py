@@ -24,6 +24,7 @@ KINDS = {
     "numerical": "independent numerical evaluation",
     "simulation": "simulation",
     "text": "the displayed formula, parsed",
+    "prose": "a formula of the prose, parsed",
 }
 
 _LINE = re.compile(
@@ -123,6 +124,33 @@ def text(
     _show(
         str(Check(label, "text", max(errors), tolerance, f"{because}, statement {which} of {len(stated)}", **named))
     )
+
+
+def prose(
+    label: str,
+    latex: str,
+    values: dict,
+    tolerance: float = 1e-9,
+    because: str = "rounding",
+    folder: Path = Path(),
+) -> None:
+    """Assert that the text around equation `label` says `latex` in its prose, and that this is what the code has.
+
+    For a result that has no number of its own: `latex` must stand between dollars in the notebook that has the
+    equation (spaces do not matter), whole or as one of the statements there; it is then read as by `text`.
+    """
+    if not (0 < tolerance < 1):
+        raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
+    said = texts.prose(label, folder)
+    if said is None:
+        print(f"{label}: its text is not at hand here, nothing is compared")
+        return
+    signs = texts.tokens(latex)
+    if signs not in said:
+        raise AssertionError(f"{label}: the text does not say {latex}")
+    error, seen = _read(label, signs, values, tolerance)
+    named = {"rival": f"any of {len(seen)} slips", "distance": min(seen)} if seen else {}
+    _show(str(Check(label, "prose", error, tolerance, because, **named)))
 
 
 def unread(label: str, because: str, only: tuple[int, ...] | None = None, folder: Path = Path()) -> None:

@@ -37,16 +37,32 @@ class Unreadable(ValueError):
 
 def display(label: str, folder: Path = Path()) -> str | None:
     """The LaTeX of the numbered equation `label` in the notebook of `folder` whose text has it; None without one."""
+    found = _page(label, folder)
+    return None if found is None else found[1]
+
+
+def prose(label: str, folder: Path = Path()) -> list[list[str]] | None:
+    """The signs of each formula without a number, and of its statements, in the text that has equation `label`."""
+    found = _page(label, folder)
+    if found is None:
+        return None
+    page = re.sub(r"^\$\$(?:(?!\$\$).)*\$\$ *\([\w-]+\)$", "", found[0], flags=re.M | re.S)
+    pieces = [next(filter(None, piece)) for piece in re.findall(r"\$\$(.+?)\$\$|\$(.+?)\$", page, re.S)]
+    return [signs for piece in pieces for signs in (tokens(piece), *statements(piece))]
+
+
+def _page(label: str, folder: Path) -> tuple[str, str] | None:
+    """All markdown of the notebook that has an equation, and the equation's LaTeX."""
     ending = re.compile(rf"^\$\$\s*\({re.escape(label)}\)\s*$", re.M)
     for path in sorted(folder.glob("*.ipynb")):
         text = path.read_text(encoding="utf-8")
         if f"({label})" not in text:
             continue
-        for cell in json.loads(text)["cells"]:
-            source = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
+        sources = ["".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown"]
+        for source in sources:
             if found := ending.search(source):
                 before = source[: found.start()]
-                return before.rpartition("\n$$\n" if "\n$$\n" in before else "$$")[2]
+                return "\n\n".join(sources), before.rpartition("\n$$\n" if "\n$$\n" in before else "$$")[2]
     return None
 
 
