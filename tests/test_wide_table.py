@@ -1,4 +1,4 @@
-"""Infinitely wide networks in muP against networks of ten kinds, extrapolated to infinite width, on stored tables."""
+"""Infinitely wide networks in muP against networks of thirteen kinds, extrapolated to infinite width, on stored tables."""
 
 import numpy as np
 import pytest
@@ -33,12 +33,14 @@ def setting(request, tables):
 def test_the_settings_span_what_is_promised(tables):
     assert all(list(table["names"]) == wide.NAMES for table in tables)
     rows = [wide.problem(name) for name in wide.NAMES]
-    assert len(rows) >= 8
+    assert len(rows) == 13
     assert {row.depth for row in rows} == {2, 3, 4} and len({row.activation for row in rows}) == 3
     for name, low, high in [("output_scale", 0.3, 5), ("weight_std", 0.5, 1.5)]:
         found = [getattr(row, name) for row in rows]
         assert min(found) <= low and max(found) >= high, name
-    assert {row.outputs for row in rows} == {1, 10}
+    assert {row.outputs for row in rows} == {1, 3, 10}
+    assert {row.loss for row in rows} == {"squared", "cross_entropy"}
+    assert any(row.momentum for row in rows) and any(row.weight_decay for row in rows)
     assert {row.batches is None for row in rows} == {True, False}
     assert set(tables[0]["size"]) == {500, 1000, 2000, 4000}
 
