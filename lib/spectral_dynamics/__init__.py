@@ -10,4 +10,4 @@ order parameters) and `networks` is the ground truth, which imports nothing of t
 from . import dynamics, networks, problems, spectra
 
 __all__ = ["dynamics", "networks", "problems", "spectra"]
-__version__ = "0.9.0"
+__version__ = "0.10.0"
