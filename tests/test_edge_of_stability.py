@@ -99,12 +99,13 @@ def test_a_small_case_of_these_runs_to_its_stored_row(name):
 
 def test_three_layers_reach_the_height_of_the_theory_below_their_edge(more):
     theory = deep_linear.solve(edge.problem_of({"depth": 3}, edge_more.THREE_RATE), 80)
-    expected = sharpness.trajectory(theory, [19, 40, 60, 79]).value
+    start, *expected = sharpness.trajectory(theory, [0, 19, 40, 60, 79]).value
     sizes, controls = more["three_size"], more["three_controls"]
     fit = sweeps.extrapolate(sizes, more["three_top"], controls=controls)
     assert abs(fit.limit - expected[0]) < 3 * fit.standard_error and fit.standard_error < 0.006 * expected[0]
     fit = sweeps.extrapolate(sizes, more["three"][:, 7:], controls=controls)
     assert np.all(np.abs(fit.limit - expected[1:]) < 3 * fit.standard_error)
+    assert np.all(np.abs(start - expected[1:]) > 8 * fit.standard_error)  # a kernel that stays
 
 
 def test_the_highest_of_many_steps_is_above_the_highest_mean(more):
@@ -138,6 +139,8 @@ def test_networks_follow_the_theory_until_the_largest_part(table, beyond):
     off = np.abs(fit.limit / expected - 1)
     assert off[0] < 0.015 and np.all(off < 0.03)  # at the first step no size has parted
     assert np.all(np.abs(fit.limit - expected) < 3 * fit.standard_error)
+    late = np.array([beyond[step + 1] for step in steps])
+    assert np.all(np.abs(late - expected) > 8 * fit.standard_error)
 
 
 def test_networks_of_different_seeds_part_later_when_they_are_larger(table):
@@ -205,8 +208,9 @@ def test_networks_grow_sharp_as_the_theory_says(table):
     for number, parameters in enumerate(table["growth_parameters"]):
         rows = table["growth_setting"] == number
         theory = deep_linear.solve(DeepLinear(**json.loads(str(parameters))), edge.STEPS)
-        expected = sharpness.trajectory(theory, steps.tolist()).value
+        start, *expected = sharpness.trajectory(theory, [0, *steps.tolist()]).value
         values, controls = table["growth"][rows][:, steps], table["growth_controls"][rows]
         fit = sweeps.extrapolate(table["growth_size"][rows], values, controls=controls)
         assert np.all(np.abs(fit.limit - expected) < 3.5 * fit.standard_error)
+        assert np.all(np.abs(start - expected) > 8 * fit.standard_error)  # a kernel that stays
         assert fit.limit[1:] == pytest.approx(expected[1:], rel=0.02)

@@ -223,6 +223,9 @@ def test_reference_values_and_alignments_in_networks(table):
     gap = np.abs(right.limit - found.right_alignment[0])
     calm = np.abs(np.arange(len(gap)) - 15) > 2  # in between the cosine falls by a third, and scatters
     assert gap[calm].max() < 0.015 and np.all(gap < 3 * right.standard_error)
+    alone = outliers.outliers(theory.order(1, escape.ALIGNED_STEP).independent()).right_alignment
+    lost = np.abs(right.limit - alone[0]) if len(alone) else np.abs(right.limit)
+    assert np.mean((lost > 8 * right.standard_error)[calm]) > 0.9  # here and there both have the same cosine
     assert np.abs(left.limit - found.left_alignment[0]).max() < 0.02
     _, sizes, counts, tops = watched(table, REFERENCE, 0)
     fit = sweeps.extrapolate(sizes, tops[:, -1], counts=counts)
