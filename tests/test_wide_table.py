@@ -1,4 +1,4 @@
-"""Infinitely wide networks in muP against networks of thirteen kinds, extrapolated to infinite width, on stored tables."""
+"""Wide networks in muP against networks of thirteen kinds, extrapolated to infinite width, on stored tables."""
 
 import numpy as np
 import pytest
