@@ -193,11 +193,12 @@ class Basis:
 
     def split(self, values):
         """Of directions with these variances: which share of the amplitude is followed, and what is left of the
-        variance. Both are continuous, so that rounding does not choose on which side of the cut-off one is.
+        variance. Both are continuous, so that rounding does not choose on which side of the cut-off one is, and what
+        is left is below the cut-off, so that fields which stay have no new directions.
 
         A direction that fades in is two: e = s e' + sqrt(1 - s^2) e'', of which e' is followed and e'' is not. On the
         sites the field of e' is s e, and with that its coordinates and its knowledge of others fade in as well.
         """
         line = max(self.cutoff * self.top, TINY)
-        angle = np.pi / 2 * np.clip((values - line) / (FADE * line), 0, 1)
-        return np.where(angle > 0, np.sin(angle), 0), np.where(angle < np.pi / 2, values * np.cos(angle) ** 2, 0)
+        share = np.clip((values - line) / (FADE * line), 0, 1)
+        return np.sqrt(share), values * (1 - share)
