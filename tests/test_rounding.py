@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from spectral_dynamics import networks
-from spectral_dynamics.dynamics import deep_linear, mlp
+from spectral_dynamics.dynamics import deep_linear, mlp, sites
 from spectral_dynamics.dynamics.order import OrderParameters
 from spectral_dynamics.problems import MLP, DeepLinear
 from spectral_dynamics.spectra import laws, outliers, sharpness
@@ -119,6 +119,19 @@ def test_a_direction_of_the_sampled_fields_fades_in_at_the_cut_off(inputs):
     assert answer(low)[0] != answer(high)[0]
     assert np.abs(answer(low)[1] - answer(high)[1]).max() < 1e-9
     assert np.abs(start - end).min() > 1e-5  # in full the same directions do move the answer
+
+
+def test_what_is_left_of_a_direction_is_below_the_cut_off():
+    """Or fields that stay would have a new direction at every step, for ever."""
+    layer = sites.Layer(100, np.random.default_rng(0), "double")
+    basis = sites.Basis(layer, layer, 1e-3, 2)
+    basis.top = 2.0
+    values = 2e-3 * (1 + np.append(np.logspace(-14, 1, 60), -1e-14))
+    share, rest = basis.split(values)
+    assert np.all(rest <= 2e-3) and np.all(share[:-1] > 0) and share[-1] == 0
+    assert np.all(rest[:-1] < 2e-3) and share.max() == 1 and rest[share == 1].max() == 0
+    assert share**2 * values + rest == pytest.approx(values, rel=1e-12)
+    assert np.abs(share[:-1] - share[-1])[0] < 1e-5  # where it begins
 
 
 def test_a_direction_of_the_order_parameters_fades_out_at_the_cut_off():
