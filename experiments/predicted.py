@@ -12,9 +12,9 @@ bulk; `right`, `left` (settings, marks, KEPT, 10): squared cosines with class me
 Carlo standard errors `loss_error` and so on; 0 where nothing stands out. `sites` (settings,): neurons of a replica;
 `directions`, `neglected` (settings, STEPS, 2): of features and gradients, how many directions were followed, and the
 share of their variance that was not, at each step; `cpu`, `wall` (settings,): seconds of one core, and by the clock,
-two replicas at once. And, of the first setting
-with CUTOFFS in place of the solver's own, one replica of PRICED sites on the same random numbers: `cut_loss`
-(cutoffs,), `cut_values` (cutoffs, KEPT), after the last step, and `cut_neglected` (cutoffs, 2), the largest shares.
+two replicas at once. And, of the first setting with CUTOFFS in place of the solver's own, one replica of PRICED sites
+on the same random numbers: `cut_loss` (cutoffs,), `cut_values` (cutoffs, KEPT), after the last step, and
+`cut_neglected` (cutoffs, 2), the largest shares.
 """
 
 import time

@@ -235,6 +235,7 @@ def test_a_trained_tanh_network_has_the_outlier_found_before():
     error, alone = np.std(found) / np.sqrt(len(found)), theory.order(1, 30).replicas[0].independent()
     assert np.mean(found) == pytest.approx(2.9373, abs=4 * error)
     assert abs(outliers.outliers(alone).singular_values[0] - 2.9373) > 100 * error
+    assert np.std(found) < 0.01
 
 
 BATCHES_OF_REFERENCE = np.random.default_rng(1).integers(0, 6, (20, 3))

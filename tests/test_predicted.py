@@ -84,7 +84,7 @@ def test_a_coarser_cut_off_changes_little(tables):
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_all_digits_in_batches(epoch):
-    """1797 images: losses within one per cent, outliers within one and a half, the accuracy within three images."""
+    """1797 images: losses within one per cent, outliers within one and a half, the accuracy within two images."""
     told, table = (spectral_experiments.table(name) for name in ("predicted_all", "digits_all"))
     step, large = table["marks"][epoch], table["size"] >= 500
     loss, values = (sweeps.extrapolate(table["size"][large], table[key][large]) for key in ("loss", "values"))
@@ -93,7 +93,7 @@ def test_all_digits_in_batches(epoch):
     assert out.sum() == (7, 9)[epoch] and np.abs(own / measured - 1)[out].max() < 0.015
     assert (values.standard_error[epoch] / measured)[out].max() < 0.0075
     naive = np.maximum(told["independent"][epoch], 2)
-    assert np.abs(naive / measured - 1)[out].max() > 0.05
+    assert np.abs(naive / measured - 1)[out].min() > 0.03  # without memory each is off
     assert abs(told["loss"][step] / loss.limit[step] - 1) < 0.01
     widest = 1797 * table["accuracy"][table["size"] == 4000, step].mean()
-    assert abs(told["correct"][step] - widest) <= 3
+    assert abs(told["correct"][step] - widest) <= 2

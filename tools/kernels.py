@@ -113,8 +113,13 @@ def samplers(kernel: str, threads: int, runs: list) -> list[str]:
     solvers = [name for name, text in texts.items() if SOLVES.search(text)]
     if threads > 1:
         return solvers
-    twice = solvers if any(k == kernel and n > 1 for k, n in runs) else []
-    return [name for name, text in texts.items() if SAMPLES.search(text) and name not in twice]
+    elsewhere = solvers if threaded(kernel, threads, runs) else []
+    return [name for name, text in texts.items() if SAMPLES.search(text) and name not in elsewhere]
+
+
+def threaded(kernel: str, threads: int, runs: list) -> bool:
+    """Whether this kernel also has a run with more threads, in which solvers and tests are then run."""
+    return any(k == kernel and n > threads for k, n in runs)
 
 
 def counted(text: str) -> tuple[int, int]:
@@ -173,8 +178,8 @@ def main() -> int:
         if reason:
             skipped.append(f"{kernel:<12} {threads:>7}  skipped: {reason}")
             continue
-        twice = chosen.whats == ["tests", "chapters"] and threads == 1 and (kernel, 2) in chosen.runs
-        for what in ["chapters"] if twice else chosen.whats:  # tests, too, run with two threads there
+        elsewhere = ["tests"] if threaded(kernel, threads, chosen.runs) and len(chosen.whats) > 1 else []
+        for what in [what for what in chosen.whats if what not in elsewhere]:
             rows.append(run(kernel, threads, what, chosen))
             print(rows[-1], flush=True)
     print("\n".join(["", HEAD, *map(str, rows), *skipped]))
