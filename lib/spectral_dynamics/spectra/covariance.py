@@ -26,7 +26,7 @@ import numpy as np
 
 from .. import arguments
 from ..errors import ConvergenceError
-from .law import Law, complex_points, moments_of, points, refuse
+from .law import Law, complex_points, frozen, moments_of, points, proportions, refuse
 
 _ROUNDS = 16  # alternations of halving and polishing before a point is given up
 _HALVINGS = 8  # of the bracket of s, per round
@@ -49,20 +49,14 @@ class MarchenkoPastur(Law):
     def __post_init__(self):
         arguments.number("ratio", self.ratio, above=0)
         atoms = arguments.array("atoms", self.population_atoms, ndim=1)
-        weights = arguments.array("weights", self.population_weights, shape=atoms.shape)
-        if np.any(atoms < 0):
-            raise ValueError(f"atoms must be at least 0, got {atoms.min()}")
-        if np.any(weights < 0):
-            raise ValueError(f"weights must be at least 0, got {weights.min()}")
-        if abs(weights.sum() - 1) > 1e-9:
-            raise ValueError(f"weights must sum to 1, got a sum of {weights.sum():.12g}")
+        weights = proportions("atoms", atoms, self.population_weights)
         if not np.any(atoms[weights > 0] > 0):
             raise ValueError(
                 "atoms must hold one above 0 with a weight above 0, got none: all eigenvalues would be 0"
             )
         object.__setattr__(self, "ratio", float(self.ratio))
-        object.__setattr__(self, "population_atoms", _frozen(atoms))
-        object.__setattr__(self, "population_weights", _frozen(weights / weights.sum()))
+        object.__setattr__(self, "population_atoms", frozen(atoms))
+        object.__setattr__(self, "population_weights", frozen(weights))
         if self._merged[0].size == 0:
             raise ValueError(f"ratio must be above 1e-28 to be resolved, got {self.ratio!r}")
 
@@ -114,12 +108,12 @@ class MarchenkoPastur(Law):
         x = self._map(positions)[0].real
         open_gap = x[1:, 0] > x[:-1, 1]  # a gap thinner than rounding is none
         keep_start, keep_end = np.append(True, open_gap), np.append(open_gap, True)
-        return _frozen(np.column_stack([positions[keep_start, 0], positions[keep_end, 1]]))
+        return frozen(np.column_stack([positions[keep_start, 0], positions[keep_end, 1]]))
 
     @cached_property
     def edges(self) -> np.ndarray:
         """(bands, 2), ascending: f at its stationary points."""
-        return _frozen(self._map(self._edge_positions)[0].real)
+        return frozen(self._map(self._edge_positions)[0].real)
 
     # The map f, its inverse, and what is read off it.
 
@@ -374,9 +368,3 @@ def _bisect(is_high, low, high):
         take = is_high(middle)
         low, high = np.where(take, low, middle), np.where(take, middle, high)
     return 0.5 * (low + high)
-
-
-def _frozen(values: np.ndarray) -> np.ndarray:
-    values = np.array(values)
-    values.flags.writeable = False
-    return values

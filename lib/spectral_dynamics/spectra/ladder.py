@@ -35,7 +35,7 @@ from scipy.optimize import elementwise
 
 from .. import arguments
 from ..errors import ConvergenceError
-from .law import Law, complex_points, points, refuse
+from .law import Law, complex_points, frozen, points, proportions, refuse
 
 _ROUNDS, _HALVINGS = 10, 6  # of the bracket of Re b, with a polish after each round
 _NEAR = 24  # neighbours on each side that are asked first whether bands can part
@@ -65,23 +65,17 @@ class InformationPlusNoise(Law):
         ratio = arguments.number("ratio", self.ratio, above=0)
         values = arguments.array("singular_values", self.singular_values, ndim=1)
         given = np.full(values.shape, 1 / values.size) if self.weights is None else self.weights
-        weights = arguments.array("weights", given, shape=values.shape)
-        if np.any(values < 0):
-            raise ValueError(f"singular_values must be at least 0, got {values.min()}")
-        if np.any(weights < 0):
-            raise ValueError(f"weights must be at least 0, got {weights.min()}")
-        if abs(weights.sum() - 1) > 1e-9:
-            raise ValueError(f"weights must sum to 1, got a sum of {weights.sum():.12g}")
-        zeros = weights[values == 0].sum() / weights.sum()
+        weights = proportions("singular_values", values, given)
+        zeros = weights[values == 0].sum()
         if zeros < 1 - 1 / ratio - 1e-9:
             raise ValueError(
                 f"singular_values must hold a share of at least {1 - 1 / ratio:.6g} zeros at ratio {ratio:.6g}: "
                 f"a tall matrix has no more than N others, got {zeros:.6g}"
             )
         object.__setattr__(self, "ratio", ratio)
-        object.__setattr__(self, "singular_values", _frozen(values))
+        object.__setattr__(self, "singular_values", frozen(values))
         object.__setattr__(self, "variance", arguments.number("variance", self.variance, above=0))
-        object.__setattr__(self, "weights", _frozen(weights / weights.sum()))
+        object.__setattr__(self, "weights", frozen(weights))
 
     # The wide matrix, M <= N, that has the same singular values other than zeros; equal values are merged.
 
@@ -123,7 +117,7 @@ class InformationPlusNoise(Law):
         below = np.searchsorted(tau, dips) - 1
         starts = self._crossing(np.append(-3 * s2, dips), np.append(tau[0], tau[below + 1]))
         ends = self._crossing(np.append(dips, last), np.append(tau[below], tau[-1]))
-        return _frozen(np.column_stack([starts, ends]))
+        return frozen(np.column_stack([starts, ends]))
 
     def _crossing(self, outside, pole):
         """Where K = 1 between points at which K < 1 and a value of A, where K is infinite."""
@@ -174,7 +168,7 @@ class InformationPlusNoise(Law):
         P, Q = self._nu * self._s2 * X * y, self._nu * self._s2**2 * (1 - self._nu) * X
         root = np.sqrt(P**2 + Q)
         p = np.where(P > 0, P + root, Q / (root + abs(P)))  # nothing cancels, and at nu = 1 a hard edge is 0
-        return _frozen((p * np.sqrt(root / (self._nu * self._s2 * X))).reshape(-1, 2))
+        return frozen((p * np.sqrt(root / (self._nu * self._s2 * X))).reshape(-1, 2))
 
     def location(self, strength):
         """Where one more learned direction of singular value `strength` is seen: with p = 1 + nu s2 R(strength^2)
@@ -423,9 +417,3 @@ def _over(series):
     for _ in range(series.size):
         result = np.eye(series.size)[0] + _times(rest, result)
     return result
-
-
-def _frozen(values: np.ndarray) -> np.ndarray:
-    values = np.array(values)
-    values.flags.writeable = False
-    return values

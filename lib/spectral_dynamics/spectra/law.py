@@ -47,6 +47,25 @@ def complex_points(name: str, value) -> np.ndarray:
     return result
 
 
+def proportions(name: str, values: np.ndarray, weights) -> np.ndarray:
+    """The weights (K,) of values (K,), all at least 0, of which they are to sum to 1. Raises ValueError."""
+    weights = arguments.array("weights", weights, shape=values.shape)
+    if np.any(values < 0):
+        raise ValueError(f"{name} must be at least 0, got {values.min()}")
+    if np.any(weights < 0):
+        raise ValueError(f"weights must be at least 0, got {weights.min()}")
+    if abs(weights.sum() - 1) > 1e-9:
+        raise ValueError(f"weights must sum to 1, got a sum of {weights.sum():.12g}")
+    return weights / weights.sum()
+
+
+def frozen(values: np.ndarray) -> np.ndarray:
+    """A copy that nobody can write to."""
+    values = np.array(values)
+    values.flags.writeable = False
+    return values
+
+
 def refuse(name: str, z: np.ndarray, where: np.ndarray, allowed: str) -> None:
     """Raises ValueError for a real z where it may not lie."""
     where = where & (z.imag == 0)
