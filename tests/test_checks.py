@@ -116,6 +116,11 @@ def test_tables_count_and_list_every_check():
     assert table[3] == "| {eq}`eq-a` | limit | 1.0e-09 | 1.0e-08 | rounding | the lazy limit | 5.0 |"
 
 
+def test_rounding_does_not_choose_the_digits_of_a_decimal_that_is_a_tie():
+    printed = {str(checks.Check("eq-a", "prose", x, 1.0)) for x in (0.0325, np.nextafter(0.0325, 0), 0.13 / 4 + 1e-17)}
+    assert printed == {"✓ eq-a | prose | 3.3e-02 <= 1.0e+00"}
+
+
 def test_the_texts_of_an_equation_are_one_row_with_all_statements_and_the_nearest_slip():
     first = checks.Check("eq-a", "text", 0.0, 1e-9, "rounding, statement 1, 3 of 4", "any of 5 slips", 4e-9)
     second = checks.Check("eq-a", "text", 2e-4, 1e-3, "5/N, statement 2 of 4", "any of 2 slips", 1e-1)

@@ -27,6 +27,7 @@ KINDS = {
     "prose": "a formula of the prose, parsed",
 }
 
+TIES_UP = 1 + 1e-9  # a decimal such as 0.0325 is a tie between two printed ones, which rounding would decide
 _LINE = re.compile(
     r"^✓ (?P<label>\S+) \| (?P<kind>[a-z]+) \| (?P<error>\S+) <= (?P<tolerance>\S+?)(?: \| (?P<because>.*?))?"
     r"(?: \| not (?P<rival>.+): (?P<distance>\S+))?$",
@@ -344,7 +345,7 @@ def full_table(ledgers: dict[str, list[Check]]) -> str:
     rows = [["equation", "kind", "error", "tolerance", "why this tolerance", "excludes", "off by"]]
     for line in (line for lines in ledgers.values() for line in _folded(lines)):
         why = line.because.replace("|", "\\|") or "exact"
-        off = line.distance / line.tolerance if line.rival and line.tolerance else ""
+        off = line.distance / line.tolerance * TIES_UP if line.rival and line.tolerance else ""
         off = (f"{off:.1f}" if off < 1e4 else f"{off:.0e}") if off else ""
         told = [_brief(line.error), _brief(line.tolerance), why, line.rival, off]
         rows.append([f"{{eq}}`{line.label}`", KINDS[line.kind], *told])
@@ -389,7 +390,7 @@ def _table(rows: list[list]) -> str:
 
 
 def _brief(value: float) -> str:
-    return f"{value:.1e}" if value else "0"
+    return f"{value * TIES_UP:.1e}" if value else "0"
 
 
 def _markdown(path: Path) -> list[str]:
