@@ -117,7 +117,8 @@ def test_tables_count_and_list_every_check():
 
 
 def test_rounding_does_not_choose_the_digits_of_a_decimal_that_is_a_tie():
-    printed = {str(checks.Check("eq-a", "prose", x, 1.0)) for x in (0.0325, np.nextafter(0.0325, 0), 0.13 / 4 + 1e-17)}
+    tie = 0.0325
+    printed = {str(checks.Check("eq-a", "prose", x, 1.0)) for x in (tie, np.nextafter(tie, 0), np.nextafter(tie, 1))}
     assert printed == {"✓ eq-a | prose | 3.3e-02 <= 1.0e+00"}
 
 
