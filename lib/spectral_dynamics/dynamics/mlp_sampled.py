@@ -114,20 +114,15 @@ class Replica:
             self.matrices.append(Matrix(*sides, Moving(np.zeros((0, 0)), problem)))
         self.u, self.w = first.mix(problem.weight_std * root, known), None
         self.Q = Moving(np.zeros((problem.samples, count), first.dtype), problem)
+        self._seen = np.empty((2, problem.depth, problem.samples, count), first.dtype)  # fields and features of a step
 
     def observe(self, t: int) -> dict:
         """What the network is at step t; `site_error`: variance of predictions that the sites of this step make."""
         problem, last, batch = self.problem, self.layers[-1], self.schedule.batch(t)
         others = np.setdiff1d(np.arange(problem.samples), batch)
-        whole = [
-            [np.empty((problem.samples, last.count), last.dtype) for _ in range(problem.depth)] for _ in ("h", "phi")
-        ]
-        for samples, kept in ((batch, True), (others, False)):
-            if samples.size:
-                for into, values in zip(whole, self._forward(t, samples, kept), strict=True):
-                    for place, value in zip(into, values, strict=True):
-                        place[samples] = value
-        self._seen, phi = whole, whole[1]
+        self._forward(t, batch, True)
+        self._forward(t, others, False)
+        phi = self._seen[1]
         if self.w is None:
             self.w = Moving(self._readout(phi[-1][batch], phi[-1][others]), problem)
         w = self.w.value
@@ -160,11 +155,11 @@ class Replica:
         problem, batch, delta, layers = self.problem, self.schedule.batch(t), self._delta, self.layers
         rate, weight, decay = self.schedule.rates[t], self.schedule.weights(t), self.schedule.decay[t]
         std = problem.weight_std * decay
-        h, phi = ([one[batch] for one in part] for part in self._seen)
+        h, phi = self._seen
         z = layers[-1].mix(delta, self.w.value)
-        self.w.push(layers[-1].mix((weight[:, None] * delta).T, phi[-1]), rate)
+        self.w.push(layers[-1].mix((weight[:, None] * delta).T, phi[-1][batch]), rate)
         for l in range(problem.depth, 0, -1):
-            g = problem.phi_prime(h[l - 1]) * z
+            g = problem.phi_prime(h[l - 1][batch]) * z
             if l == 1:
                 self.Q.push(weight[:, None].astype(g.dtype) * g, rate, batch)
                 return
@@ -176,21 +171,21 @@ class Replica:
             force = (weight[:, None] * b).T @ padded(matrix.a[-1], matrix.features.size)
             matrix.learned.push(force, rate)
 
-    def _forward(self, t: int, samples, kept: bool):
-        """h^1 .. h^L and phi(h^1) .. phi(h^L) of some samples; the bases see those that are `kept`."""
+    def _forward(self, t: int, samples, kept: bool) -> None:
+        """What is seen of some samples, h^1 .. h^L and phi(h^1) .. phi(h^L); the bases see those that are `kept`."""
         problem, decay, first = self.problem, self.schedule.decay[t], self.layers[1]
-        h = [first.dtype.type(decay) * self.u[samples] + first.mix(self.schedule.kernel[samples], self.Q.value)]
-        phi = [problem.phi(h[0])]
-        for matrix in self.matrices[1:]:
-            basis = matrix.features
-            if kept:
-                shown = basis.show(phi[-1], samples)
-                matrix.a.append(shown[0])
-            else:
-                shown = basis.glance(phi[-1], basis.veils[samples])
-            h.append(matrix.forward(phi[-1], shown, problem.weight_std * decay))
-            phi.append(problem.phi(h[-1]))
-        return h, phi
+        if not samples.size:
+            return
+        h = first.dtype.type(decay) * self.u[samples] + first.mix(self.schedule.kernel[samples], self.Q.value)
+        for l, matrix in enumerate(self.matrices):
+            if matrix:
+                basis = matrix.features
+                shown = basis.show(phi, samples) if kept else basis.glance(phi, basis.veils[samples])
+                h = matrix.forward(phi, shown, problem.weight_std * decay)
+                if kept:
+                    matrix.a.append(shown[0])
+            phi = problem.phi(h)
+            self._seen[0][l][samples], self._seen[1][l][samples] = h, phi
 
     def _tangent(self, t: int) -> np.ndarray:
         """K (P, outputs, P, outputs) of all samples at step t."""

@@ -35,15 +35,18 @@ class Family:
 
     @property
     def rows(self) -> np.ndarray:
-        """(number, sites)"""
+        """(number, sites); not to be kept, as they move when fields are added."""
         return self._store[: len(self.places)]
 
     def add(self, fields, places, weights) -> None:
-        size = len(self.places)
-        if size + len(fields) > len(self._store):  # room for more, so that copying stays rare
-            room = np.empty((size // 4 + len(fields), self._store.shape[1]), self._store.dtype)
-            self._store = np.concatenate([self.rows, room])
-        self._store[size : size + len(fields)] = fields
+        size, new = len(self.places), len(fields)
+        if size + new > len(self._store):
+            shape = (size + new + size // 16, self._store.shape[1])  # room for more, so that copying stays rare
+            try:
+                self._store.resize(shape)  # of much the system moves the pages, and copies nothing
+            except ValueError:  # someone looks at it
+                self._store = np.concatenate([self.rows, np.empty((shape[0] - size, shape[1]), fields.dtype)])
+        self._store[size : size + new] = fields
         self.places += places
         self.weights = np.concatenate([self.weights, weights])
 
@@ -109,10 +112,11 @@ class Layer:
 
         By the symmetric root, so that a rotation of x is one of the result. Those of small weight yield to others.
         """
-        for _ in range(2):  # what the ridge has left
-            known = linalg.cho_solve((self._factor.T, False), self._shadow(x).T, check_finite=False).T
-            for family in self.families:
-                x = x - self.mix(known[:, family.places] * family.weights, family.rows)
+        inverse = (self._factor.T, False)
+        known = linalg.cho_solve(inverse, self._shadow(x).T, check_finite=False)
+        known += self.ridge * linalg.cho_solve(inverse, known, check_finite=False)  # of what the ridge has left
+        for family in self.families:
+            x = x - self.mix(known[family.places].T * family.weights, family.rows)
         weights = np.sqrt(np.broadcast_to(weights, len(x)) ** 2 + self.ridge)
         values, vectors = np.linalg.eigh(np.outer(weights, weights) * self.mean(x, x))
         return self.mix((vectors / np.sqrt(values)) @ vectors.T * weights, x)
@@ -173,16 +177,17 @@ class Basis:
     def show(self, fields, samples):
         """Coordinates of fields and u, W(0) times them over std; the basis grows."""
         a, values, vectors, variance = self.outside(fields)
-        fresh = self.far.normal(len(fields))  # as many whatever is new
-        first = ~self.met[samples, None]
-        source = np.where(first, self.veils[samples], fresh)
-        self.veils[samples], self.met[samples] = np.where(first, fresh, self.veils[samples]), True
+        source = self.far.normal(len(fields))  # as many whatever is new
+        first = ~self.met[samples]
+        unmet = samples[first]
+        source[first], self.veils[unmet], self.met[unmet] = self.veils[unmet], source[first], True
         followed, rest = self.split(values)
         self.neglected = float(np.sum(rest) / max(variance, TINY))
         new, roots = followed > 0, np.sqrt(values)
         if new.any():
             weights, directions = followed[new], vectors[:, new]
-            e = self.near.mix((directions * weights / roots[new]).T, fields - self.near.mix(a, self.e))
+            outward = (directions * weights / roots[new]).T
+            e = self.near.mix(outward, fields) - self.near.mix(outward @ a, self.e)
             xi = self.far.strangers(self.far.mix(directions.T, source), weights)
             self.far.know(xi, self._xi, weights)
             self.near.know(e, self._e)
