@@ -19,7 +19,7 @@ Pehlevan and Bordelon (2026).
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -40,6 +40,21 @@ ROUNDING = 1e-15  # a loss that is this small at the start does not diverge when
 CUTOFF, MANY = 4e-3, 300  # of the largest variance of a field, for so many samples: directions below are noise
 SITES, EACH, DOUBLINGS = 5000, 32, 5  # of a replica: at least, for each of up to MANY samples, and when too few
 PARTED = 2.0  # replicas may scatter by this many errors of fresh sites: 0.1 to 0.95 was seen where training is stable
+
+
+@dataclass(frozen=True)
+class Orders(Sequence):
+    """The order parameters of replicas, made when one is looked at: those of many samples fill the memory."""
+
+    of: tuple
+    asked: tuple
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def __getitem__(self, place):
+        some = self.of[place]
+        return Orders(some, self.asked) if isinstance(place, slice) else some.order(*self.asked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +128,8 @@ class MLPTheory:
         if not self.decay[step] > 0:
             left = f"got decay {self.decay[step]:.3g}"
             raise ValueError(f"step must be one with something left of the initial weights, {left}")
-        replicas = tuple(one.order(layer, step, through) for one in self.replicas)
-        return replace(replicas[0] if replicas else self._order(layer, step, through), replicas=replicas)
+        first = self._order(layer, step, through)
+        return replace(first, replicas=Orders(self.replicas, (layer, step, through))) if self.replicas else first
 
     def tangent_kernel(self, step: int) -> np.ndarray:
         """K (P, outputs, P, outputs), in whose units f' = eta K Delta/|batch|, the mean over replicas.

@@ -114,7 +114,9 @@ class Replica:
             self.matrices.append(Matrix(*sides, Moving(np.zeros((0, 0)), problem)))
         self.u, self.w = first.mix(problem.weight_std * root, known), None
         self.Q = Moving(np.zeros((problem.samples, count), first.dtype), problem)
-        self._seen = np.empty((2, problem.depth, problem.samples, count), first.dtype)  # fields and features of a step
+        self._seen = np.empty(
+            (2, problem.depth, problem.samples, count), first.dtype
+        )  # fields and features of a step
 
     def observe(self, t: int) -> dict:
         """What the network is at step t; `site_error`: variance of predictions that the sites of this step make."""
@@ -177,15 +179,19 @@ class Replica:
         if not samples.size:
             return
         h = first.dtype.type(decay) * self.u[samples] + first.mix(self.schedule.kernel[samples], self.Q.value)
-        for l, matrix in enumerate(self.matrices):
-            if matrix:
-                basis = matrix.features
-                shown = basis.show(phi, samples) if kept else basis.glance(phi, basis.veils[samples])
-                h = matrix.forward(phi, shown, problem.weight_std * decay)
-                if kept:
-                    matrix.a.append(shown[0])
-            phi = problem.phi(h)
-            self._seen[0][l][samples], self._seen[1][l][samples] = h, phi
+        phi = self._see(0, samples, h)
+        for l, matrix in enumerate(self.matrices[1:], 1):
+            basis = matrix.features
+            shown = basis.show(phi, samples) if kept else basis.glance(phi, basis.veils[samples])
+            if kept:
+                matrix.a.append(shown[0])
+            phi = self._see(l, samples, matrix.forward(phi, shown, problem.weight_std * decay))
+
+    def _see(self, layer: int, samples, h):
+        """The features of these fields; both are seen."""
+        phi = self.problem.phi(h)
+        self._seen[0, layer, samples], self._seen[1, layer, samples] = h, phi
+        return phi
 
     def _tangent(self, t: int) -> np.ndarray:
         """K (P, outputs, P, outputs) of all samples at step t."""

@@ -16,9 +16,9 @@ when training does; one step costs P r sites.
 """
 
 import numpy as np
-from scipy import linalg
 
 from ..errors import ConvergenceError
+from .factor import Factor
 
 RIDGE = {"double": 1e-8, "single": 1e-4}  # of a field of variance 1: what is left of one that is made of known ones
 TINY = 1e-30  # of a variance of 1: fields that are zero have no directions
@@ -57,7 +57,7 @@ class Layer:
     def __init__(self, count: int, rng, precision: str):
         self.count, self.rng, self.ridge = count, rng, RIDGE[precision]
         self.dtype = np.dtype({"double": np.float64, "single": np.float32}[precision])
-        self.families, self.size, self._factor = [], 0, np.zeros((0, 0))
+        self.families, self._factor = [], Factor()
         self.know(np.ones((1, count)), self.family())
 
     def family(self) -> Family:
@@ -79,30 +79,23 @@ class Layer:
 
     def know(self, fields, family: Family, weights=None) -> None:
         """From here on these are known, as part of a family. The factor of the Gram matrix of all grows by them."""
-        size, new = self.size, len(fields)
+        size, new = self._factor.size, len(fields)
         weights = np.ones(new) if weights is None else weights
         if size + new > self.count // 2:
             raise ConvergenceError(f"sites must be more: {self.count} in a group cannot carry so many fields")
         fields = np.asarray(fields, self.dtype)
-        shadow = weights[:, None] * self._shadow(fields)
-        # Of the factor the transpose, which LAPACK need not copy.
-        rows = linalg.solve_triangular(self._factor.T, shadow.T, trans="T", check_finite=False).T
-        corner = np.outer(weights, weights) * self.mean(fields, fields) + self.ridge * np.eye(new) - rows @ rows.T
-        factor = np.zeros((size + new, size + new))
-        factor[:size, :size], factor[size:, :size] = self._factor, rows
-        factor[size:, size:] = np.linalg.cholesky(corner)
-        self._factor, self.size = factor, size + new
+        corner = np.outer(weights, weights) * self.mean(fields, fields) + self.ridge * np.eye(new)
+        self._factor.grow(weights[:, None] * self._shadow(fields), corner)
         family.add(fields, list(range(size, size + new)), weights)
 
     def forget(self, family: Family) -> None:
         """The family that came last is not known any more."""
         self.families.remove(family)
-        self.size -= len(family.places)
-        self._factor = self._factor[: self.size, : self.size]
+        self._factor.cut(self._factor.size - len(family.places))
 
     def _shadow(self, x) -> np.ndarray:
         """< x known >, known fields in the order in which they came."""
-        shadow = np.empty((len(x), self.size))
+        shadow = np.empty((len(x), self._factor.size))
         for family in self.families:
             shadow[:, family.places] = self.mean(x, family.rows) * family.weights
         return shadow
@@ -112,9 +105,8 @@ class Layer:
 
         By the symmetric root, so that a rotation of x is one of the result. Those of small weight yield to others.
         """
-        inverse = (self._factor.T, False)
-        known = linalg.cho_solve(inverse, self._shadow(x).T, check_finite=False)
-        known += self.ridge * linalg.cho_solve(inverse, known, check_finite=False)  # of what the ridge has left
+        known = self._factor.solve(self._shadow(x).T)
+        known += self.ridge * self._factor.solve(known)  # of what the ridge has left
         for family in self.families:
             x = x - self.mix(known[family.places].T * family.weights, family.rows)
         weights = np.sqrt(np.broadcast_to(weights, len(x)) ** 2 + self.ridge)

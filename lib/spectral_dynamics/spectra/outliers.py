@@ -146,14 +146,19 @@ def outliers(order: OrderParameters, *, cutoff: float | None = None, tolerance: 
         order.decay * np.array([mode[0] for mode in physical]),
         _rows([gradients @ (g[0] @ mode[1]) for mode in physical], len(gradients)),
         _rows([features @ (h[0] @ mode[2]) for mode in physical], len(features)),
-        np.sum(gradients @ order.C_g * gradients, axis=1),
-        np.sum(features @ order.C_h * features, axis=1),
+        _squares(gradients, order.C_g),
+        _squares(features, order.C_h),
         cutoff,
         bulk_edge=order.decay * bulk_edge(order.weight_variance, order.width_ratio),
         residual=np.array([mode[3] for mode in physical]),
         rejected=-np.sort(-np.concatenate([rejected, unphysical])),
         standard_error=np.zeros(len(physical)),
     )
+
+
+def _squares(vectors, C) -> np.ndarray:
+    """v C v of each row v; in an orthonormal basis there is no need of C."""
+    return np.einsum("ij,ij->i", vectors if np.array_equal(C, np.eye(len(C))) else vectors @ C, vectors)
 
 
 def _outer(odd, even, threshold: float):
